@@ -1,0 +1,1 @@
+"""Edges for Tutelage: the augmentation ``sobel`` and the model ``sobel-net``."""
