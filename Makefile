@@ -35,8 +35,9 @@ format: $(VENV)/.stamp-test ## Put the code in its canonical format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The variables silence advertisements for successors of MkDocs.
 docs: $(VENV)/.stamp-docs ## Build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 reproduce: $(VENV)/.stamp-base ## Run every shipped recipe again, one run folder each below runs/reproduce
 	@set -e; for recipe in recipes/*.yaml recipes/*/*.yaml; do [ -e "$$recipe" ] || continue; \
