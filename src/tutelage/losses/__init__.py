@@ -1,0 +1,86 @@
+"""Pure functions of tensors: they know no model and no recipe.
+
+Per-sample functions return ``[batch]`` (or ``[batch, tokens]``) and leave the reduction to the caller; functions that
+compare samples with each other return a scalar and say so. Bad shapes and values raise ``ValueError``.
+"""
+
+from __future__ import annotations
+
+from tutelage.losses.confidence import confidence_weights, permute_dark_knowledge
+from tutelage.losses.correlation import interclass_correlation, intraclass_correlation
+from tutelage.losses.decoupled import decoupled, decoupled_parts
+from tutelage.losses.divergences import (
+    cross_entropy,
+    entropy,
+    jensen_shannon,
+    kl_divergence,
+    renyi_entropy,
+    soft_cross_entropy,
+    total_variation,
+)
+from tutelage.losses.features import (
+    angle_cosines,
+    attention_map,
+    attention_transfer,
+    channel_correlation,
+    flow_matrix,
+    flow_of_solution,
+    hidden_distance,
+    hidden_states,
+    hint,
+    structured_cosine,
+)
+from tutelage.losses.layers import Strategy, layer_map, select_layers
+from tutelage.losses.masks import mask_mean, pad_logits
+from tutelage.losses.relations import (
+    angle_relation,
+    correlation_congruence,
+    distance_relation,
+    probabilistic_transfer,
+    similarity_preserving,
+)
+from tutelage.losses.topk import paired_contrast, top_directions, top_scale
+from tutelage.losses.transformed import power_sum, power_transform, ttm, wttm
+
+__all__ = [
+    "Strategy",
+    "angle_cosines",
+    "angle_relation",
+    "attention_map",
+    "attention_transfer",
+    "channel_correlation",
+    "confidence_weights",
+    "correlation_congruence",
+    "cross_entropy",
+    "decoupled",
+    "decoupled_parts",
+    "distance_relation",
+    "entropy",
+    "flow_matrix",
+    "flow_of_solution",
+    "hidden_distance",
+    "hidden_states",
+    "hint",
+    "interclass_correlation",
+    "intraclass_correlation",
+    "jensen_shannon",
+    "kl_divergence",
+    "layer_map",
+    "mask_mean",
+    "pad_logits",
+    "paired_contrast",
+    "permute_dark_knowledge",
+    "power_sum",
+    "power_transform",
+    "probabilistic_transfer",
+    "renyi_entropy",
+    "select_layers",
+    "similarity_preserving",
+    "soft_cross_entropy",
+    "structured_cosine",
+    "top_directions",
+    "top_scale",
+    "total_variation",
+    "ttm",
+    "wttm",
+]
