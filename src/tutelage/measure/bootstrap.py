@@ -98,6 +98,8 @@ def mean_interval(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 
     if np.asarray(values).dtype == bool and value in (0.0, 1.0):
         bound = _TAIL ** (1 / n)
         return Number(value, bound, 1.0, n) if value == 1.0 else Number(value, 0.0, 1 - bound, n)
+    if not np.isfinite(value):
+        return Number(value, None, None, n)
     low, high = _ends(resampled_means(array, resamples=resamples, seed=seed))
     return Number(value, low, high, n)
 
@@ -139,7 +141,7 @@ def gap_recovered(
     means = np.array([column.mean() for column in columns])
     gap = means[2] - means[1]
     # Equal sums reached in another order may differ in the last bit; that is still no gap.
-    if not np.isfinite(gap) or abs(gap) <= 1e-12 * max(1.0, float(np.abs(means).max())):
+    if not np.isfinite(means).all() or abs(gap) <= 1e-12 * max(1.0, float(np.abs(means).max())):
         return None
     n, value = len(columns[0]), float((means[0] - means[1]) / gap)
     drawn = resampled_means(np.stack(columns, axis=1), resamples=resamples, seed=seed)

@@ -56,7 +56,7 @@ class Predicted:
 
     @cached_property
     def classes(self) -> Tensor:
-        """``[n]`` int64: the predicted class; -1 where the output is NaN, so a diverged model is never right by luck."""
+        """``[n]`` int64: the predicted class; -1 where the output is NaN, so a diverged model is not right by luck."""
         broken = self.log_probabilities.isnan().any(dim=1)
         return self.logits.argmax(dim=1).masked_fill(broken, -1)
 

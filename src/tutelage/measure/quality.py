@@ -75,10 +75,10 @@ class NegativeLogLikelihood(Quality):
 
 @component("measure", "brier")
 class Brier(Quality):
-    """Squared distance between the predicted distribution and the label, summed over classes; in [0, 2], lower is
-    better.
+    """Squared distance between the predicted distribution and the label, summed over classes; in [0, 2].
 
-    The multi-class score of Brier (1950), without the factor one half that some libraries apply to two classes.
+    Lower is better. The multi-class score of Brier (1950), without the factor one half that some libraries apply to
+    two classes.
     """
 
     higher_is_better: ClassVar[bool] = False
