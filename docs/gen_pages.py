@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types as bounds
 import mkdocs_gen_files
 from tutelage.cli.app import app
+from typer.main import get_command
+
 from tutelage.recipe.registry import Entry, Param, registry
 from tutelage.recipe.types import Of, Ramped
-from typer.main import get_command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,7 +57,7 @@ def type_text(annotation: Any) -> str:
     inner = [type_text(part) for part in parts if part is not Ellipsis]
     if isinstance(base, type) and issubclass(base, dict | typing.Mapping):
         return f"mapping to {inner[1]}" if len(inner) == 2 else "mapping"
-    if isinstance(base, type) and base in (list, tuple, set, frozenset) or "Sequence" in str(base):
+    if (isinstance(base, type) and base in (list, tuple, set, frozenset)) or "Sequence" in str(base):
         if base is tuple and Ellipsis not in parts and len(inner) > 1:
             return f"[{', '.join(inner)}]"
         return f"list of {inner[0]}" if inner else "list"
