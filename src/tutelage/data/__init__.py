@@ -1,0 +1,1 @@
+"""Data sets, loading and augmentation: what a recipe's ``data`` slot names."""

@@ -1,0 +1,202 @@
+"""Splits of a data set, and the examples they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from tutelage.data.batch import Batch, DataInfo
+from tutelage.data.seeds import shuffle
+from tutelage.recipe.errors import InputError
+
+Indices = Sequence[int] | Tensor
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """Samples that can be fetched by position.
+
+    An implementation may also offer ``ids`` and ``labels`` (``[count]`` int64), which save fetching where only these are needed.
+    """
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, indices: Indices) -> Batch:
+        """The samples at these positions, in this order, with zero seeds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set divided into parts that share no sample.
+
+    Args:
+        train: What is learned from.
+        validation: What decisions during training are made on, or ``None``.
+        test: What the report's numbers are measured on.
+        info: Facts that models are built from.
+        warnings: What a reader of the report must know: rows skipped, classes too small to split.
+        record: How the parts were made (fractions, seed, sizes, files), for the run's manifest.
+    """
+
+    train: Examples
+    validation: Examples | None
+    test: Examples
+    info: DataInfo
+    warnings: list[str] = field(default_factory=list)
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TensorExamples:
+    """Examples held in memory.
+
+    Args:
+        inputs: ``[count, *input_shape]`` float32.
+        labels: ``[count]`` int64 class indices.
+        ids: ``[count]`` int64 stable positions in the data set; ``0 .. count - 1`` when left out.
+
+    Raises:
+        InputError: The lengths differ.
+    """
+
+    def __init__(self, inputs: Tensor, labels: Tensor, ids: Tensor | None = None) -> None:
+        self.inputs = inputs
+        self.labels = labels
+        self.ids = torch.arange(len(labels)) if ids is None else ids
+        if not len(inputs) == len(labels) == len(self.ids):
+            raise InputError(f"{len(inputs)} inputs, {len(labels)} labels and {len(self.ids)} ids: expected as many of each")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def fetch(self, indices: Indices) -> Batch:
+        """The samples at these positions, by one gather of each field."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        return Batch(
+            self.inputs.index_select(0, index),
+            self.labels.index_select(0, index),
+            self.ids.index_select(0, index),
+            torch.zeros(len(index), dtype=torch.int64),
+        )
+
+    def select(self, positions: Tensor) -> TensorExamples:
+        """Only these samples, with their ids."""
+        return TensorExamples(self.inputs[positions], self.labels[positions], self.ids[positions])
+
+
+class Subset:
+    """Some positions of other examples, which stay where they are.
+
+    Args:
+        examples: The whole.
+        positions: ``[count]`` int64 positions in it.
+    """
+
+    def __init__(self, examples: Examples, positions: Tensor) -> None:
+        self.examples = examples
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def labels(self) -> Tensor:
+        """``[count]`` int64."""
+        return labels_of(self.examples)[self.positions]
+
+    def fetch(self, indices: Indices) -> Batch:
+        """The samples at these positions of the subset."""
+        return self.examples.fetch(self.positions[torch.as_tensor(indices, dtype=torch.int64)])
+
+
+def labels_of(examples: Examples) -> Tensor:
+    """``[count]`` int64: all labels, read without the inputs where the examples keep them apart."""
+    labels = getattr(examples, "labels", None)
+    if isinstance(labels, Tensor):
+        return labels
+    return torch.cat([examples.fetch(range(at, min(at + 1024, len(examples)))).labels for at in range(0, len(examples), 1024)])
+
+
+def select(examples: Examples, positions: Tensor) -> Examples:
+    """Only these positions of the examples; ids stay."""
+    own = getattr(examples, "select", None)
+    chosen: Examples = own(positions) if callable(own) else Subset(examples, positions)
+    return chosen
+
+
+def _by_class(labels: Tensor, seed: int) -> list[Tensor]:
+    """Positions of each class present, each in seeded order."""
+    order = shuffle(len(labels), seed)
+    return [order[labels[order] == label] for label in labels.unique().tolist()]
+
+
+def limit(examples: Examples, count: int | None, seed: int) -> Examples:
+    """The first ``count`` examples of a seeded shuffle that takes the classes in turn.
+
+    A smaller limit is a prefix of a larger one, so that a curve over data sizes only ever adds samples.
+
+    Args:
+        examples: What to choose from.
+        count: How many; ``None`` for all.
+        seed: Seed of the choice.
+
+    Raises:
+        InputError: ``count`` is below 1 or above the number of examples.
+    """
+    if count is None:
+        return examples
+    if not 1 <= count <= len(examples):
+        raise InputError(f"limit {count} is outside 1..{len(examples)}: the training split has {len(examples)} samples")
+    turns = [(turn, place, int(p)) for place, c in enumerate(_by_class(labels_of(examples), seed)) for turn, p in enumerate(c)]
+    turns.sort()
+    return select(examples, torch.tensor([position for _, _, position in turns[:count]]))
+
+
+@dataclass(frozen=True)
+class Division:
+    """Positions of each part, sorted, and what was remarkable in making them."""
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    warnings: tuple[str, ...] = ()
+
+
+def stratified(labels: Tensor, *, validation: float, test: float, seed: int, names: Sequence[str] = ()) -> Division:
+    """Divide positions so that every class is spread over the parts in the same proportion.
+
+    Args:
+        labels: ``[count]`` int64.
+        validation: Fraction for validation, in [0, 1).
+        test: Fraction for testing, in [0, 1); ``validation + test`` below 1.
+        seed: Seed of the division; the same labels and seed give the same parts.
+        names: Class names for warnings.
+
+    Returns:
+        The parts. A class keeps at least one sample for training; a part with a positive fraction gets at least one of
+        each class that has enough, otherwise a warning names the class.
+
+    Raises:
+        InputError: The fractions leave nothing to train on.
+    """
+    if validation < 0 or test < 0 or validation + test >= 1:
+        raise InputError(f"validation {validation} and test {test} must be >= 0 and add up to less than 1, so that some is left to train on")
+    parts: list[list[Tensor]] = [[], [], []]
+    warnings = []
+    wanted = 1 + (validation > 0) + (test > 0)
+    for members in _by_class(labels, seed):
+        total = len(members)
+        tested = min(max(round(total * test), int(test > 0)), total - 1)
+        validated = min(max(round(total * validation), int(validation > 0)), total - 1 - tested)
+        if total < wanted:
+            label = int(labels[members[0]])
+            name = names[label] if names else str(label)
+            warnings.append(f"class '{name}' has {total} samples, too few for each of {wanted} parts: train, then test, come first")
+        for part, piece in zip(parts, members.split([tested, validated, total - tested - validated]), strict=True):
+            part.append(piece)
+    tested_all, validated_all, trained_all = (torch.cat(part).sort().values for part in parts)
+    return Division(trained_all, validated_all, tested_all, tuple(warnings))
