@@ -68,6 +68,7 @@ $(BIN)/python:
 
 # hatchling is pinned with the rest, so the editable install needs no build environment of its own.
 $(VENV)/.stamp-base: requirements/base.txt pyproject.toml | $(BIN)/python
+	@echo "Installing pinned packages into $(VENV); the first time takes a few minutes."
 	$(PIP) install --quiet --requirement requirements/base.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
