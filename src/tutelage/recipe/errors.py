@@ -79,6 +79,11 @@ def nearest(name: object, choices: Iterable[str], *, limit: int = 8) -> str:
     return f"Choose from: {', '.join(names[:limit])}{more}." if names else ""
 
 
+def article(noun: str) -> str:
+    """A noun with "a" or "an"."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
+
+
 def _distance(a: str, b: str) -> int:
     """Edits (insert, delete, replace, swap neighbours) between two words."""
     if abs(len(a) - len(b)) > max(len(a), len(b)) // 2 + 1:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from tutelage.recipe.errors import InputError, nearest
+from tutelage.recipe.errors import InputError, article, nearest
 from tutelage.recipe.scan import REQUIRED, Definition, Module, Param, Signature, Sources, marked, signature
 
 __all__ = ["KINDS", "REQUIRED", "Entry", "Param", "Registry", "component", "method", "registry"]
@@ -170,7 +170,8 @@ class Registry:
         message = f"there is no {kind} named '{name}'."
         others = [k for k in self.kinds() if k != kind and self.find(k, name)]
         if others:
-            return f"'{name}' is a {' and a '.join(others)}, not a {kind}.", nearest(name, self.names(kind))
+            is_a = " and ".join(article(k) for k in others)
+            return f"'{name}' is {is_a}, not {article(kind)}.", nearest(name, self.names(kind))
         if self.unread:
             message += f" (Not read: {'; '.join(self.unread)}.)"
         return message, nearest(name, self.names(kind))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -311,7 +310,3 @@ def default_of(spec: Any) -> Any:
         return plain(spec.default_factory())
     return REQUIRED if spec.default is MISSING else plain(spec.default)
 
-
-def finite(value: float) -> bool:
-    """Whether it is neither infinite nor NaN."""
-    return math.isfinite(value)

@@ -1,0 +1,1 @@
+"""A plugin for tests, found by its entry point."""
