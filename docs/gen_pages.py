@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import types
-import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-import annotated_types as bounds
 import mkdocs_gen_files
-from tutelage.cli.app import app
 from typer.main import get_command
 
+from tutelage.cli.app import app
 from tutelage.recipe.registry import Entry, Param, registry
-from tutelage.recipe.types import Of, Ramped
+from tutelage.recipe.schema import expected, form
+from tutelage.recipe.starter import starter
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,55 +28,12 @@ KINDS = {
     "ramp": ("Ramps", "What may stand for a number that changes during training."),
     "tracker": ("Trackers", "Where numbers are sent besides the run's folder: `trackers`."),
 }
-NUMBERS = {
-    int: "integer",
-    float: "number",
-    str: "text",
-    bool: "true or false",
-    Path: "path",
-    type(None): "null",
-    Any: "any",
-}
-SIGNS = {bounds.Ge: ("≥", "ge"), bounds.Gt: (">", "gt"), bounds.Le: ("≤", "le"), bounds.Lt: ("<", "lt")}
 
 
-def type_text(annotation: Any) -> str:
-    """A type as a sentence would say it, e.g. ``number, > 0, ≤ 1``."""
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _annotated(parts[0], parts[1:])
-    if origin is Literal:
-        return " or ".join(f"`{part}`" for part in parts)
-    if origin in (Union, types.UnionType):
-        return " or ".join(type_text(part) for part in parts)
-    if annotation in NUMBERS:
-        return NUMBERS[annotation]
-    base = origin or annotation
-    inner = [type_text(part) for part in parts if part is not Ellipsis]
-    if isinstance(base, type) and issubclass(base, dict | typing.Mapping):
-        return f"mapping to {inner[1]}" if len(inner) == 2 else "mapping"
-    if (isinstance(base, type) and base in (list, tuple, set, frozenset)) or "Sequence" in str(base):
-        if base is tuple and Ellipsis not in parts and len(inner) > 1:
-            return f"[{', '.join(inner)}]"
-        return f"list of {inner[0]}" if inner else "list"
-    return f"`{getattr(base, '__name__', base)}`"
-
-
-def _annotated(kind: Any, marks: tuple[Any, ...]) -> str:
-    nested = [mark.kind for mark in marks if isinstance(mark, Of)]
-    text = type_text(kind)
-    if nested:
-        name = f"[{nested[0]}](../components/{nested[0]}.md)" if nested[0] in KINDS else nested[0]
-        text = f"list of {name}" if text.startswith("list") else name
-    for mark in marks:
-        for bound, (sign, attribute) in SIGNS.items():
-            if isinstance(mark, bound):
-                text += f", {sign} {getattr(mark, attribute):g}"
-        if isinstance(mark, bounds.Interval):
-            text += "".join(f", {s} {getattr(mark, a):g}" for s, a in SIGNS.values() if getattr(mark, a) is not None)
-        if isinstance(mark, bounds.MinLen):
-            text += f", at least {mark.min_length}"
-    return f"{text}, or a [ramp](../components/ramp.md)" if any(isinstance(mark, Ramped) for mark in marks) else text
+def type_text(param: Param) -> str:
+    """A key's type in the words that errors use, with a link where it names a component."""
+    words, of = expected(param.annotation), form(param.annotation).of
+    return words.replace(of, f"[{of}](../components/{of}.md)", 1) if of in KINDS else words
 
 
 def _default(param: Param) -> str:
@@ -96,7 +51,7 @@ def arguments(entry: Entry) -> Iterator[str]:
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     for param in entry.params:
-        cells = [f"`{param.name}`", type_text(param.annotation), _default(param), param.doc or ""]
+        cells = [f"`{param.name}`", type_text(param), _default(param), param.doc or ""]
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
     yield ""
 
@@ -123,7 +78,8 @@ def method_page(entry: Entry) -> Iterator[str]:
     if recipe.is_file():
         yield f"## Recipe\n\n`{entry.recipe}`, which runs as it is:\n"
         yield f"```yaml\n{recipe.read_text().rstrip()}\n```\n"
-    yield f"A starting point with every key explained: `tutelage new {entry.name}`.\n"
+    yield f"## Every key\n\nWhat `tutelage new {entry.name}` writes:\n"
+    yield f"```yaml\n{starter(entry.name).rstrip()}\n```\n"
 
 
 def methods() -> list[Any]:

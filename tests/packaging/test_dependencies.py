@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
 # Import names that differ from the name of the distribution.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "ruamel": "ruamel-yaml", "yaml": "pyyaml", "flwr": "flwr"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
 CORE = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
 EXTRAS = {
     canonicalize_name(Requirement(text).name)
