@@ -194,11 +194,7 @@ def runtime_params(thing: Callable[..., Any]) -> tuple[tuple[Param, ...], tuple[
         ValueError: It has no signature.
     """
     signature = inspect.signature(thing)
-    target: Any = thing.__init__ if isinstance(thing, type) else thing
-    try:
-        hints = typing.get_type_hints(target, include_extras=True)
-    except (NameError, TypeError, AttributeError):
-        hints = {}
+    hints = runtime_hints(thing)
     docs = arguments_doc(inspect.getdoc(thing))
     keys, positional, rest = [], [], False
     for p in signature.parameters.values():
@@ -210,6 +206,18 @@ def runtime_params(thing: Callable[..., Any]) -> tuple[tuple[Param, ...], tuple[
             default = REQUIRED if p.default is p.empty else p.default
             keys.append(Param(p.name, hints.get(p.name, Any), default, docs.get(p.name, "")))
     return tuple(keys), tuple(positional), rest
+
+
+def runtime_hints(thing: Callable[..., Any]) -> dict[str, Any]:
+    """Evaluated types of a live class's or function's parameters; empty where they cannot be evaluated."""
+    target: Any = thing.__init__ if isinstance(thing, type) else thing
+    # A dataclass's own __init__ evaluates inherited fields in the wrong module; the class does not.
+    if isinstance(thing, type) and is_dataclass(thing):
+        target = thing
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}
 
 
 def same(a: Any, b: Any) -> bool:

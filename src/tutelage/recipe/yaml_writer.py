@@ -11,24 +11,36 @@ from tutelage.recipe.errors import RecipeError
 from tutelage.recipe.yaml_source import Place, scalar
 
 
+# What some reader takes for the end of a line: escaped, never written as it is.
+_BREAKS = frozenset("\n\r\x85\u2028\u2029\ufeff")
+
+
 class _Writer(yaml.SafeDumper):
     """Quotes by YAML 1.2's rules, and never uses anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """The tag that an unquoted scalar reads back as, so that none need be written."""
+        if kind is not yaml.ScalarNode or not implicit[0]:
+            return super().resolve(kind, value, implicit)
+        names = {str: "str", int: "int", float: "float", bool: "bool", type(None): "null"}
+        return f"tag:yaml.org,2002:{names[type(_read(value))]}"
+
 
 def _text(writer: _Writer, value: str) -> yaml.ScalarNode:
-    # PyYAML quotes by 1.1: it would leave '1e-3' bare, which 1.2 reads as a number.
-    ambiguous = len(value) < 500 and not _reads_as_text(value)
-    return writer.represent_scalar("tag:yaml.org,2002:str", value, style='"' if ambiguous or "\n" in value else None)
+    # Words that YAML 1.1 takes for booleans or dates are quoted too, for the sake of other readers.
+    older = yaml.resolver.Resolver.resolve(writer, yaml.ScalarNode, value, (True, False)) != "tag:yaml.org,2002:str"
+    quoted = older or not isinstance(_read(value), str) or bool(set(value) & _BREAKS)
+    return writer.represent_scalar("tag:yaml.org,2002:str", value, style='"' if quoted else None)
 
 
-def _reads_as_text(value: str) -> bool:
+def _read(value: str) -> Any:
     try:
-        return isinstance(scalar(value, Place()), str)
+        return scalar(value, Place())
     except RecipeError:
-        return False
+        return None
 
 
 def _number(writer: _Writer, value: float) -> yaml.ScalarNode:
