@@ -1,7 +1,7 @@
 """A corpus of recipes, each wrong in one way, made from every recipe that ships and every method's starter.
 
-Run as a script it loads them all and prints what went wrong as JSON: it must be a process of its own, to see that checking
-a recipe imports nothing heavy.
+Run as a script it loads them all and prints what went wrong as JSON: it must be a process of its own, to see that
+checking a recipe imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -32,11 +32,19 @@ Keys = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong recipe, what is wrong with it, and (for a slip of the pen) the spelling that the answer must contain."""
+    """A wrong recipe and what is wrong with it.
+
+    Args:
+        recipe: The recipe.
+        what: What is wrong.
+        hint: For a slip of the pen: the right spelling, which the hint must give.
+        said: What the message must say.
+    """
 
     recipe: Mapping[str, Any]
     what: str
     hint: str = ""
+    said: str = ""
 
 
 def parts(thing: Any, path: Keys = ()) -> Iterator[tuple[Keys, Spec | Section]]:
@@ -110,7 +118,10 @@ def beyond(annotation: Any) -> list[float | int]:
         for name, step in (("gt", 0), ("ge", -1), ("lt", 0), ("le", 1)):
             if isinstance(getattr(mark, name, None), int | float):
                 out.append(getattr(mark, name) + step)
-    return out + [v for arg in get_args(annotation) if not isinstance(arg, str) for v in beyond(arg)][: 4 if not out else 0]
+    return (
+        out
+        + [v for arg in get_args(annotation) if not isinstance(arg, str) for v in beyond(arg)][: 4 if not out else 0]
+    )
 
 
 def mutants(recipe: Recipe, seed: int) -> Iterator[Mutant]:
@@ -124,7 +135,7 @@ def mutants(recipe: Recipe, seed: int) -> Iterator[Mutant]:
                 yield Mutant(renamed(base, (key,), typo), f"key {key} -> {typo}", key)
     for slot, kind in method.slots.items():
         if not kind.endswith("?"):
-            yield Mutant(without(base, (slot,)), f"no {slot}", slot)
+            yield Mutant(without(base, (slot,)), f"no {slot}", said=f"'{slot}'")
     for other in known.entries("method"):
         for slot in set(other.slots) - top:
             yield Mutant({**base, slot: base.get("student")}, f"slot {slot} of {other.name}")
@@ -151,7 +162,11 @@ def _of_part(base: Mapping[str, Any], path: Keys, part: Spec | Section, rng: ran
         for kind in known.kinds():
             for name in known.names(kind)[:2]:
                 if kind != part.kind and not known.find(part.kind, name):
-                    yield Mutant(changed(base, (*path, key), name), f"{where}: {kind} {name} as {part.kind}", kind)
+                    yield Mutant(
+                        changed(base, (*path, key), name),
+                        f"{where}: {kind} {name} as {part.kind}",
+                        said=f"{kind}, not ",
+                    )
     else:
         params = section_params(type(part))
     for key in written:
@@ -163,7 +178,7 @@ def _of_part(base: Mapping[str, Any], path: Keys, part: Spec | Section, rng: ran
         shape = form(param.annotation, param.default)
         value = written[param.name]
         if param.required and not (isinstance(part, Section) and path[0] == "stages"):
-            yield Mutant(without(base, at), f"{where}: no {param.name}", param.name)
+            yield Mutant(without(base, at), f"{where}: no {param.name}", said=f"needs the key '{param.name}'")
         if not shape.nullable and type(None) not in get_args(param.annotation):
             yield Mutant(changed(base, at, None), f"{where}: {param.name} null")
         for wrong in _wrong_types(value, shape.many):
@@ -202,10 +217,12 @@ def failures(mutant: Mutant, path: Path) -> str:
     except RecipeError as error:
         if not all(p.file and p.line and (p.path or p.hint) for p in error.problems):
             return f"no place: {error}"
-        if mutant.hint and not any(f"'{mutant.hint}'" in f"{p.message} {p.hint}" or mutant.hint in p.message + p.hint for p in error.problems):
+        if mutant.hint and not any(f"'{mutant.hint}'" in p.hint for p in error.problems):
             return f"no hint of '{mutant.hint}': {error}"
+        if mutant.said not in str(error):
+            return f"not said '{mutant.said}': {error}"
         return ""
-    except Exception as error:  # noqa: BLE001 - a traceback is what this looks for
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "accepted"
 

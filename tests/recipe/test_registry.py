@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,11 +35,15 @@ def test_every_static_signature_is_the_runtime_one() -> None:
         for static, runtime in zip(entry.params, keys, strict=True):
             assert static.annotation == hints[runtime.name], f"{entry.kind} {entry.name}: {runtime.name}"
             default = REQUIRED if runtime.default is runtime.empty else runtime.default
-            assert static.default == default and type(static.default) is type(default), f"{entry.name}: {runtime.name}"
+            assert (static.default, type(static.default)) == (default, type(default)), f"{entry.name}: {runtime.name}"
             seen += 1
-        assert not [p for p in live if p.kind is p.VAR_KEYWORD], f"{entry.name} takes **kwargs, whose names no recipe can see"
+        assert not [p for p in live if p.kind is p.VAR_KEYWORD], (
+            f"{entry.name} takes **kwargs, whose names no recipe can see"
+        )
         assert dict(entry.slots) == dict(getattr(thing, "slots", {}) if entry.kind == "method" else entry.slots)
-        needed = [p.name for p in live if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+        needed = [
+            p.name for p in live if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+        ]
         assert list(entry.positional) == needed
     assert seen >= 20
 
@@ -53,12 +56,15 @@ def test_every_argument_is_documented_and_its_default_valid() -> None:
             if param.default is not REQUIRED and param.default is not None and "Of(" not in repr(param.annotation):
                 fit(param.annotation, plain(param.default))
         if entry.kind == "method":
-            assert entry.paper and entry.route and entry.title
+            assert entry.paper
+            assert entry.route
+            assert entry.title
 
 
 def test_plugin_is_found_by_its_entry_point() -> None:
     entry = registry().get("method", "fx-inherit")
-    assert entry.package == "tutelage-fixture" and entry.module == "tutelage_fixture.parts"
+    assert entry.package == "tutelage-fixture"
+    assert entry.module == "tutelage_fixture.parts"
     assert [(p.name, p.default) for p in entry.params] == [("weight", 0.5), ("warmth", 4)]
     assert dict(entry.slots) == {"teacher": "model", "student": "model", "data": "data"}
     assert entry.params[1].doc == "Temperature of both distributions."
@@ -169,3 +175,21 @@ def test_args_section_joins_lines_and_stops() -> None:
 )
 def test_nearest(found: str, choices: list[str], hint: str) -> None:
     assert nearest(found, choices) == hint
+
+
+def test_relative_imports_reexports_and_two_bases(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text("from .deep import Low as Base\n")
+    (tmp_path / "deep.py").write_text(
+        "class Low:\n    slots = {'a': 'data'}\n    def __init__(self, *, x: int = 1) -> None: ...\n"
+    )
+    text = """
+        from . import Base
+        class Mixin:
+            slots = {"b": "data"}
+        @method("m", paper="p", route="r")
+        class M(Mixin, Base):
+            pass
+    """
+    entry = write(tmp_path, a=text).get("method", "m")
+    assert [p.name for p in entry.params] == ["x"]
+    assert dict(entry.slots) == {"b": "data"}

@@ -32,7 +32,9 @@ def test_create_and_open(tmp_path: Path, recipe: Recipe) -> None:
     again = RunFolder.open(run.path)
     assert again.recipe() == recipe
     manifest = again.manifest()
-    assert manifest["seed"] == 3 and manifest["parents"] == ["runs/teacher"] and manifest["versions"]["torch"]
+    assert manifest["seed"] == 3
+    assert manifest["parents"] == ["runs/teacher"]
+    assert manifest["versions"]["torch"]
     assert manifest["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     again.update_manifest(data={"train": "abc"})
     again.update_manifest(data={"test": "def"})
@@ -57,14 +59,22 @@ def test_open_refuses(tmp_path: Path, recipe: Recipe) -> None:
     with pytest.raises(InputError, match="not a run folder"):
         RunFolder.open(tmp_path)
     run = RunFolder.create(recipe, tmp_path)
-    for text, said in (("{", "damaged"), ("[]", "damaged"), ('{"format": 99}', "newer"), ("{}", "damaged"), ("\xff", "damaged")):
+    for text, said in (
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"format": 99}', "newer"),
+        ("{}", "damaged"),
+        ("\xff", "damaged"),
+    ):
         (run.path / "manifest.json").write_bytes(text.encode("latin-1"))
         with pytest.raises(InputError, match=said):
             RunFolder.open(run.path)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-def test_a_failed_creation_leaves_nothing(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_failed_creation_leaves_nothing(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     def fail(*_: Any) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -90,7 +100,8 @@ def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypat
     monkeypatch.setattr(runfolder.os, "replace", full)
     with pytest.raises(RunError, match="disk is full"):
         atomic_write(path, "new")
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 HOLDER = """
@@ -107,7 +118,8 @@ def test_lock_is_exclusive_and_dies_with_its_holder(tmp_path: Path, recipe: Reci
     run = RunFolder.create(recipe, tmp_path)
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE)
     try:
-        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
         assert run.status() == "running"
         with pytest.raises(InputError, match=f"process {holder.pid}"), run.lock():
             pass

@@ -28,7 +28,8 @@ def test_what_is_written_reads_back(value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("on", "on"), ("no", "no"), ("Yes", "Yes"), ("y", "y"), ("true", True), ("FALSE", False), ("~", None), ("null", None),
+        ("on", "on"), ("no", "no"), ("Yes", "Yes"), ("y", "y"), ("true", True), ("FALSE", False), ("~", None),
+        ("null", None),
         ("1e-3", 1e-3), ("2.0e-3", 2e-3), ("1.", 1.0), (".5", 0.5), ("+1", 1), ("-0", 0), ("010", 10), ("0o10", 8),
         ("0x1F", 31), ("1_000", "1_000"), ("1:30", "1:30"), ("2020-01-01", "2020-01-01"), (".inf", math.inf),
         ("-.inf", -math.inf), ('"1"', "1"), ("'true'", "true"), ("e1", "e1"), ("0b1", "0b1"),
@@ -36,7 +37,8 @@ def test_what_is_written_reads_back(value: Any) -> None:
 )  # fmt: skip
 def test_core_schema(text: str, value: Any) -> None:
     found = parse_yaml(f"a: {text}").plain()["a"]
-    assert found == value and type(found) is type(value)
+    assert found == value
+    assert type(found) is type(value)
 
 
 def test_positions_of_keys_and_values() -> None:
@@ -94,7 +96,11 @@ def test_modest_anchors_are_allowed() -> None:
 
 
 def test_files_that_are_not_recipes(tmp_path: Path) -> None:
-    cases = {"binary": (b"\x89PNG\r\n\x1a\n\xff", "UTF-8"), "utf16": ("a: 1".encode("utf-16"), "UTF-8"), "empty": (b"", "empty")}
+    cases = {
+        "binary": (b"\x89PNG\r\n\x1a\n\xff", "UTF-8"),
+        "utf16": ("a: 1".encode("utf-16"), "UTF-8"),
+        "empty": (b"", "empty"),
+    }
     cases["large"] = (b"#" * 1_000_001, "larger than 1 MB")
     for name, (data, said) in cases.items():
         (tmp_path / name).write_bytes(data)
@@ -132,7 +138,12 @@ def test_utf8_bom(tmp_path: Path) -> None:
 def test_python_values() -> None:
     loop: dict[str, Any] = {}
     loop["a"] = loop
-    for value, said in (({1: 2}, "keys are text"), ({"a": object()}, "a object"), ({"a": math.nan}, "nan"), (loop, "nested")):
+    for value, said in (
+        ({1: 2}, "keys are text"),
+        ({"a": object()}, "a object"),
+        ({"a": math.nan}, "nan"),
+        (loop, "nested"),
+    ):
         with pytest.raises(RecipeError, match=said):
             from_python(value)
     assert from_python({"a": (1, Path("x"))}).plain() == {"a": [1, "x"]}

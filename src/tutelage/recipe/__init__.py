@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tutelage.recipe.errors import InputError, Problem, RecipeError, RunError, TutelageError
     from tutelage.recipe.editor_schema import json_schema
+    from tutelage.recipe.errors import InputError, Problem, RecipeError, RunError, TutelageError
     from tutelage.recipe.loading import load_recipe, load_train
     from tutelage.recipe.registry import Entry, Param, component, method
     from tutelage.recipe.runfolder import RunFolder

@@ -12,7 +12,7 @@ from tutelage.recipe.schema import runtime_params
 from tutelage.recipe.spec import Spec, plain, thaw
 from tutelage.recipe.yaml_source import from_python
 
-# What the engine supplies, by kind: a user's own function takes it under this name even where it is not positional-only.
+# What the engine supplies, by kind: a user's own function may take it under one of these names.
 SUPPLIED = {"model": ("data", "info"), "optimizer": ("params", "parameters"), "schedule": ("steps", "total_steps")}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge
@@ -12,7 +11,7 @@ from tutelage.recipe.errors import InputError, Problem, article, nearest
 from tutelage.recipe.registry import Entry, Registry
 from tutelage.recipe.scan import REQUIRED, Param
 from tutelage.recipe.schema import Form, Misfit, expected, fit, form, same, section_params
-from tutelage.recipe.spec import FrozenList, Section, Spec, TrainSection, plain
+from tutelage.recipe.spec import Section, Spec, TrainSection, plain
 from tutelage.recipe.types import Of
 from tutelage.recipe.yaml_source import Node, Place, describe, from_python, problem, show
 
@@ -21,13 +20,20 @@ Keys = tuple[str | int, ...]
 # Keys that all components of a kind share, besides their own arguments.
 EXTRAS: dict[str, tuple[Param, ...]] = {
     "model": (
-        Param("weights", Any, None, "A run folder, model folder or .safetensors file; or {train: {...}} to train it first."),
+        Param(
+            "weights",
+            Any,
+            None,
+            "A run folder, model folder or .safetensors file; or {train: {...}} to train it first.",
+        ),
         Param("freeze", tuple[str, ...], (), "Patterns of parameter names that stay as they are, e.g. stem.*"),
     ),
     "data": (
         Param("augment", Annotated[tuple[Any, ...], Of("augment")], (), "Changes made to each training batch."),
         Param("workers", Annotated[int, Ge(0)], 0, "Processes that fetch samples; 0 fetches in the main one."),
-        Param("limit", Annotated[int, Ge(1)] | None, None, "Use only this many training samples, balanced over classes."),
+        Param(
+            "limit", Annotated[int, Ge(1)] | None, None, "Use only this many training samples, balanced over classes."
+        ),
     ),
 }
 
@@ -61,7 +67,14 @@ class Checker:
         return BAD
 
     def params(
-        self, params: Sequence[Param], node: Node, path: Keys, *, whose: str, known: Collection[str] = (), open_: bool = False
+        self,
+        params: Sequence[Param],
+        node: Node,
+        path: Keys,
+        *,
+        whose: str,
+        known: Collection[str] = (),
+        open_: bool = False,
     ) -> dict[str, Any]:
         """Values of a mapping's keys, defaults filled in.
 
@@ -88,7 +101,9 @@ class Checker:
                 out[param.name] = self.value(param, given[param.name], (*path, param.name))
             elif param.required:
                 what = expected_of(param)
-                out[param.name] = self.note(f"{whose} needs the key '{param.name}': {what}.", node.where, (*path, param.name))
+                out[param.name] = self.note(
+                    f"{whose} needs the key '{param.name}': {what}.", node.where, (*path, param.name)
+                )
             else:
                 out[param.name] = self.default(param, node, (*path, param.name))
         return out
@@ -220,7 +235,9 @@ class Checker:
         )
         if kind == "model":
             shared["weights"] = self.weights(arguments.value.get("weights"), (*path, "weights"))
-        if any(value is BAD or isinstance(value, tuple) and BAD in value for value in (*args.values(), *shared.values())):
+        if any(
+            value is BAD or (isinstance(value, tuple) and BAD in value) for value in (*args.values(), *shared.values())
+        ):
             return BAD
         return Spec(kind, name, args, shared, place)
 
@@ -270,7 +287,9 @@ class Checker:
         slips = [k for k in node.value if k not in taken and nearest(k, [key]).startswith("Did")]
         if kind == "model" and "name" in node.value:
             where = node.value["name"].where
-            self.note("a model is named by the key 'model', not 'name'.", where, (*path, "name"), "Did you mean 'model'?")
+            self.note(
+                "a model is named by the key 'model', not 'name'.", where, (*path, "name"), "Did you mean 'model'?"
+            )
         elif slips:
             where = node.value[slips[0]].where
             self.note(f"{article(kind)} has no key '{slips[0]}'.", where, (*path, slips[0]), nearest(slips[0], [key]))
@@ -316,6 +335,3 @@ def _choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [a for a in get_args(annotation) if isinstance(a, str)]
     return [c for a in get_args(annotation) if not isinstance(a, str) for c in _choices(a)]
-
-
-__all__ = ["BAD", "EXTRAS", "Bad", "Checker", "FrozenList", "Path", "expected_of", "naming_key"]

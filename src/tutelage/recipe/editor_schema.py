@@ -62,7 +62,11 @@ def _top(entries: Sequence[Entry], method: str) -> dict[str, Any]:
             item = _ref(kind.rstrip("?*"), f"A {kind.rstrip('?*')}: the {slot}.")
             properties.setdefault(slot, {"type": "array", "items": item, "minItems": 1} if kind.endswith("*") else item)
     # With a base, what is required may stand there; the checker looks at the whole.
-    needed = ["method", *(s for s, k in entries[0].slots.items() if not k.endswith("?"))] if len(entries) == 1 else ["method"]
+    needed = (
+        ["method", *(s for s, k in entries[0].slots.items() if not k.endswith("?"))]
+        if len(entries) == 1
+        else ["method"]
+    )
     return {
         "type": "object",
         "properties": properties,

@@ -15,7 +15,7 @@ from tutelage.recipe.registry import Entry, registry
 from tutelage.recipe.scan import REQUIRED, Param
 from tutelage.recipe.schema import section_params
 from tutelage.recipe.spec import Recipe, Stage, TrainSection
-from tutelage.recipe.yaml_source import Node, Place, from_python, read_yaml
+from tutelage.recipe.yaml_source import Node, from_python, read_yaml
 
 # Top-level keys that are not inputs of a method.
 KEYS = ("method", "also", "stages", "train", "measure", "callbacks", "trackers", "seed", "baseline", "name", "base")
@@ -205,6 +205,3 @@ def _component_list(param: Param) -> Param:
 
 def _items(node: Node | None) -> Iterable[Node]:
     return node.value if node is not None and isinstance(node.value, tuple) else ()
-
-
-__all__ = ["KEYS", "Place", "load_recipe", "load_train"]

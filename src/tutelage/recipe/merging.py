@@ -122,7 +122,9 @@ def _set(node: Node, keys: Sequence[str], value: Node, place: Place, path: tuple
             raise refuse(f"'{key}' is no position; {what}.", place, (*path, key))
         index = int(key)
         items = list(node.value)
-        items[index] = _set(items[index], rest, value, place, (*path, index)) if rest else merge(items[index], value, key)
+        items[index] = (
+            _set(items[index], rest, value, place, (*path, index)) if rest else merge(items[index], value, key)
+        )
         return replace(node, value=tuple(items))
     if isinstance(node.value, str) and path and path[-1] not in _NOT_NAMES:
         node = Node({"name": Node(node.value, node.place)}, node.place, node.key, short=True)

@@ -28,7 +28,7 @@ GROUP = "tutelage.plugins"
 def component(kind: str, name: str) -> Callable[[T], T]:
     """Register a class or function under a kind and a name; its keyword-only arguments are its recipe keys.
 
-    The decorator only leaves a mark: the registry finds it by reading the source, so that listing names imports nothing.
+    The decorator only leaves a mark: the registry finds it by reading the source, so that listing imports nothing.
     Both arguments must therefore be literals, and the decorated thing must stand at the top level of its module.
     """
 

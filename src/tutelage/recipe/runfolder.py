@@ -80,7 +80,12 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, recipe: Recipe, root: str | os.PathLike[str] = "runs", *, exact: bool = False, parents: tuple[str, ...] = ()
+        cls,
+        recipe: Recipe,
+        root: str | os.PathLike[str] = "runs",
+        *,
+        exact: bool = False,
+        parents: tuple[str, ...] = (),
     ) -> RunFolder:
         """A new run folder with its recipe and manifest; it appears complete or not at all.
 
@@ -153,7 +158,9 @@ class RunFolder:
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise InputError(f"{folder / MANIFEST} is damaged: its format is {version!r}, expected an integer from 1")
         if version > FORMAT:
-            raise InputError(f"{folder} was written by a newer Tutelage (format {version}; this one reads up to {FORMAT})")
+            raise InputError(
+                f"{folder} was written by a newer Tutelage (format {version}; this one reads up to {FORMAT})"
+            )
         return run
 
     def recipe(self) -> Recipe:
@@ -182,7 +189,7 @@ class RunFolder:
         return value
 
     def update_manifest(self, **fields: Any) -> None:
-        """Add or replace manifest entries; mappings are merged one level deep, e.g. ``data={"train": "sha256:..."}``."""
+        """Add or replace manifest entries; mappings are merged one level, e.g. ``data={"train": "sha256:..."}``."""
         value = self.manifest()
         for key, new in fields.items():
             old = value.get(key)

@@ -17,11 +17,8 @@ from tutelage.recipe.errors import InputError
 
 # The only modules that annotations and defaults may draw on: all light, none with effects on import.
 READABLE = ("annotated_types", "collections", "collections.abc", "math", "pathlib", "tutelage.recipe.types", "typing")
-_SAFE_BUILTINS = {
-    name: getattr(builtins, name)
-    for name in ("bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set", "str")
-    + ("tuple", "type")
-}
+_TYPES = "bool bytes complex dict float frozenset int list object range set str tuple type"
+_SAFE_BUILTINS = {name: getattr(builtins, name) for name in _TYPES.split()}
 _MARK = re.compile(r"^@(?:\w+\.)*(?:component|method)\(", re.MULTILINE)
 
 Definition = ast.ClassDef | ast.FunctionDef
@@ -72,14 +69,17 @@ class Module:
 
     @cached_property
     def tree(self) -> ast.Module:
+        """Its syntax tree."""
         return ast.parse(self.text, str(self.path))
 
     @cached_property
     def definitions(self) -> dict[str, Definition]:
+        """Its top-level classes and functions."""
         return {node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
 
     @cached_property
     def assigned(self) -> dict[str, ast.expr]:
+        """Its top-level assignments."""
         out: dict[str, ast.expr] = {}
         for node in self.tree.body:
             if isinstance(node, ast.Assign):
@@ -335,10 +335,11 @@ def _fields(sources: Sources, line: list[tuple[Module, Definition]], docs: Mappi
         if not isinstance(what, ast.ClassDef) or not _is_dataclass(what):
             continue
         for node in what.body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                if "ClassVar" not in ast.unparse(node.annotation):
-                    name = node.target.id
-                    out[name] = _param(sources, where, name, node.annotation, node.value, node.lineno, docs)
+            if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+                continue
+            if "ClassVar" not in ast.unparse(node.annotation):
+                name = node.target.id
+                out[name] = _param(sources, where, name, node.annotation, node.value, node.lineno, docs)
     return tuple(out.values())
 
 
@@ -371,7 +372,7 @@ def _param(
         value = REQUIRED if default is None else sources.evaluate(module, default)
     except Unreadable as error:
         raise InputError(
-            f"{module.path}:{line}: '{name}' cannot be read without importing its module: {error}. Types and defaults of"
-            f" recipe keys may use builtins, {', '.join(READABLE)} and constants made of them."
+            f"{module.path}:{line}: '{name}' cannot be read without importing its module: {error}."
+            f" Types and defaults of recipe keys may use builtins, {', '.join(READABLE)} and constants made of them."
         ) from error
     return Param(name, kind, value, docs.get(name, ""))

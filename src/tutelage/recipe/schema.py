@@ -7,11 +7,11 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import annotated_types as at
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -35,7 +35,6 @@ class Form:
         many: Whether it is a list of them.
         nullable: Whether it may be null.
         ramped: Whether a ramp may stand in place of the number.
-        low: Least value (for ramps' ends).
         plain: Its type.
     """
 
@@ -99,7 +98,7 @@ class Misfit(Exception):
 
 
 def fit(annotation: Any, value: Any) -> Any:
-    """The value as the type's own Python value: integers become floats and lists tuples where asked; nothing else bends.
+    """The value as the type's own Python value: integers become floats and lists tuples where asked.
 
     Raises:
         Misfit: The value is of another type or outside the allowed range.
@@ -118,7 +117,7 @@ def _within(value: Any, place: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """The part of an error's location that lies in the value; pydantic adds names of union members."""
     out: list[int | str] = []
     for key in place:
-        if isinstance(value, dict) and key in value:
+        if isinstance(value, dict) and key in value:  # noqa: SIM114 - joined, the types are lost
             value = value[key]
         elif isinstance(value, list) and isinstance(key, int) and key < len(value):
             value = value[key]
@@ -176,13 +175,16 @@ def _limits(mark: Any) -> list[str]:
     return [*out, f"like {pattern}"] if pattern else out
 
 
-@lru_cache(maxsize=64)
-def section_params(section: type[Any]) -> tuple[Param, ...]:
-    """Keys of a section: the fields of its dataclass."""
-    assert is_dataclass(section)
+@cache
+def _section_params(section: Any) -> tuple[Param, ...]:
     hints = typing.get_type_hints(section, include_extras=True)
     docs = arguments_doc(inspect.getdoc(section))
     return tuple(Param(f.name, hints[f.name], default_of(f), docs.get(f.name, "")) for f in fields(section))
+
+
+def section_params(section: type[Any]) -> tuple[Param, ...]:
+    """Keys of a section: the fields of its dataclass."""
+    return _section_params(cast(Hashable, section))
 
 
 def runtime_params(thing: Callable[..., Any]) -> tuple[tuple[Param, ...], tuple[str, ...], bool]:
@@ -210,7 +212,7 @@ def runtime_params(thing: Callable[..., Any]) -> tuple[tuple[Param, ...], tuple[
 
 def runtime_hints(thing: Callable[..., Any]) -> dict[str, Any]:
     """Evaluated types of a live class's or function's parameters; empty where they cannot be evaluated."""
-    target: Any = thing.__init__ if isinstance(thing, type) else thing
+    target: Any = getattr(thing, "__init__") if isinstance(thing, type) else thing  # noqa: B009 - typed as Any
     # A dataclass's own __init__ evaluates inherited fields in the wrong module; the class does not.
     if isinstance(thing, type) and is_dataclass(thing):
         target = thing

@@ -119,8 +119,8 @@ class Spec:
     def build(self, *positional: Any, **overrides: Any) -> Any:
         """Import the component and call it with its arguments.
 
-        Nested components are built first, unless they need positional arguments: those are handed over as Specs, for only
-        their owner knows what to give them.
+        Nested components are built first, unless they need positional arguments: those are handed over as Specs, for
+        only their owner knows what to give them.
 
         Args:
             *positional: What the engine supplies, e.g. the `DataInfo` for a model.
@@ -164,11 +164,6 @@ class Inner:
     """Marks a key that holds a section of this class."""
 
     section: type[Section]
-
-
-def absent(default: Any) -> Any:
-    """A field with no Python default, because its YAML default still has to be looked up in the registry."""
-    return field(metadata={"default": default})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +215,9 @@ class TrainSection(Section):
 
     epochs: Annotated[int, Ge(1)] = 10
     batch_size: Annotated[int, Ge(1)] = 128
-    optimizer: Annotated[Spec, Of("optimizer")] = absent("adamw")
-    schedule: Annotated[Spec, Of("schedule")] = absent("cosine")
+    # Components have no Python default: theirs is looked up in the registry, by the name in the metadata.
+    optimizer: Annotated[Spec, Of("optimizer")] = field(metadata={"default": "adamw"})
+    schedule: Annotated[Spec, Of("schedule")] = field(metadata={"default": "cosine"})
     accumulate: Annotated[int, Ge(1)] = 1
     clip_norm: Annotated[float, Gt(0)] | None = None
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -309,4 +305,3 @@ def default_of(spec: Any) -> Any:
     if spec.default_factory is not MISSING:
         return plain(spec.default_factory())
     return REQUIRED if spec.default is MISSING else plain(spec.default)
-

@@ -58,7 +58,9 @@ def starter(method: str) -> str:
 
 def _comment(text: str, indent: int = 0) -> list[str]:
     pad = " " * indent + "# "
-    return textwrap.wrap(text, _WIDTH, initial_indent=pad, subsequent_indent=pad, break_on_hyphens=False) if text else []
+    return (
+        textwrap.wrap(text, _WIDTH, initial_indent=pad, subsequent_indent=pad, break_on_hyphens=False) if text else []
+    )
 
 
 def _arguments(params: Sequence[Param], indent: int, given: dict[str, Any] | None = None) -> list[str]:
@@ -105,7 +107,8 @@ def _example(param: Param) -> Any:
     """A value for an argument that must be given, where any would do."""
     from tutelage.recipe.schema import Misfit, fit
 
-    for value in (8, 1, 1.0, "text", []):
+    candidates: tuple[Any, ...] = (8, 1, 1.0, "text", [])
+    for value in candidates:
         try:
             fit(param.annotation, value)
         except Misfit:
@@ -126,7 +129,9 @@ def _slot(known: Registry, slot: str, kind: str) -> list[str]:
             needs |= {k: max(1, numbers[k] // by) for k, by in _SMALLER.items() if k in numbers}
         lines += _arguments(entry.params, 2, needs)
         if slot != "student":
-            lines += _comment("Trained on the spot, and kept for the next run. Your own: the path of a run or model folder.", 2)
+            lines += _comment(
+                "Trained on the spot, and kept for the next run. Your own: the path of a run or model folder.", 2
+            )
             lines += ["  weights: {train: {epochs: 10}}"]
             lines += _comment("weights: runs/my-teacher", 2)
         lines += _comment("Your own architecture: model: my_package.my_module:MyNet", 2)

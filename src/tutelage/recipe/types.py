@@ -17,4 +17,4 @@ class Of:
 
 @dataclass(frozen=True)
 class Ramped:
-    """The number may also be a ramp, ``{name: linear, start: 1, end: 4}``: the engine sets its value before each step."""
+    """The number may also be a ramp, ``{name: linear, start: 1, end: 4}``: the engine sets it before each step."""

@@ -1,7 +1,7 @@
 """YAML and Python values as trees that know where each value was written.
 
-YAML 1.2 core schema: ``on`` and ``yes`` are text, ``1e-3`` is a number. A recipe is data: tags and merge keys are refused
-(``base:`` is how recipes inherit), anchors are allowed within a bound on what they expand to.
+YAML 1.2 core schema: ``on`` and ``yes`` are text, ``1e-3`` is a number. A recipe is data: tags and merge keys are
+refused (``base:`` is how recipes inherit), anchors are allowed within a bound on what they expand to.
 """
 
 from __future__ import annotations
@@ -206,9 +206,13 @@ class _Composer:
             key = self._node(path, depth + 1)
             if not isinstance(key.value, str):
                 what = show(key.plain())
-                raise refuse(f"the key {what} is {describe(key.value)}; keys are text.", key.place, path, "Quote it if it is.")
+                raise refuse(
+                    f"the key {what} is {describe(key.value)}; keys are text.", key.place, path, "Quote it if it is."
+                )
             if key.value == "<<":
-                raise refuse("merge keys ('<<') are not accepted.", key.place, path, "Use 'base: other.yaml' to inherit.")
+                raise refuse(
+                    "merge keys ('<<') are not accepted.", key.place, path, "Use 'base: other.yaml' to inherit."
+                )
             if key.value in out:
                 first = out[key.value].where
                 raise refuse(
@@ -297,7 +301,9 @@ def from_python(value: Any, path: tuple[str | int, ...] = (), *, place: Place = 
             return Node(exact(value), place)
     if value is None:
         return Node(None, place)
-    raise refuse(f"found a {type(value).__name__}; a recipe holds mappings, lists, text, numbers and booleans.", place, path)
+    raise refuse(
+        f"found a {type(value).__name__}; a recipe holds mappings, lists, text, numbers and booleans.", place, path
+    )
 
 
 def show(value: Any) -> str:

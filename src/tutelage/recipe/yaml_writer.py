@@ -10,9 +10,9 @@ import yaml
 from tutelage.recipe.errors import RecipeError
 from tutelage.recipe.yaml_source import Place, scalar
 
-
 # What some reader takes for the end of a line: escaped, never written as it is.
 _BREAKS = frozenset("\n\r\x85\u2028\u2029\ufeff")
+_older: Any = yaml.resolver.Resolver.resolve
 
 
 class _Writer(yaml.SafeDumper):
@@ -24,14 +24,14 @@ class _Writer(yaml.SafeDumper):
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """The tag that an unquoted scalar reads back as, so that none need be written."""
         if kind is not yaml.ScalarNode or not implicit[0]:
-            return super().resolve(kind, value, implicit)
+            return _older(self, kind, value, implicit)
         names = {str: "str", int: "int", float: "float", bool: "bool", type(None): "null"}
         return f"tag:yaml.org,2002:{names[type(_read(value))]}"
 
 
 def _text(writer: _Writer, value: str) -> yaml.ScalarNode:
     # Words that YAML 1.1 takes for booleans or dates are quoted too, for the sake of other readers.
-    older = yaml.resolver.Resolver.resolve(writer, yaml.ScalarNode, value, (True, False)) != "tag:yaml.org,2002:str"
+    older = _older(writer, yaml.ScalarNode, value, (True, False)) != "tag:yaml.org,2002:str"
     quoted = older or not isinstance(_read(value), str) or bool(set(value) & _BREAKS)
     return writer.represent_scalar("tag:yaml.org,2002:str", value, style='"' if quoted else None)
 

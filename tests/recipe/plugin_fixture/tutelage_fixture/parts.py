@@ -54,7 +54,7 @@ class Own(shared.Base):
 
 
 @component("model", "fx-net")
-def net(data: Any, /, *, width: Annotated[int, Ge(1)], depth: t.Optional[int] = None) -> Any:  # noqa: UP007, UP045
+def net(data: Any, /, *, width: Annotated[int, Ge(1)], depth: t.Optional[int] = None) -> Any:  # noqa: UP045
     """A model that is a tuple.
 
     Args:
