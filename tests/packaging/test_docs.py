@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
-from tutelage.cli.app import app
 from tutelage.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +64,10 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _resolve(words: str) -> tuple[Any, list[str]]:
     """The command that a line calls, and the options it gives it."""
+    from typer.main import get_command
+
+    from tutelage.cli.app import app
+
     words = re.split(r"\s[>|#&]", words.replace("...", ""))[0]
     command, rest = get_command(app), shlex.split(words)[1:]
     while rest and getattr(command, "commands", None) and not rest[0].startswith("-"):
