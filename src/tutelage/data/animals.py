@@ -21,6 +21,7 @@ from tutelage.recipe.registry import component
 
 _HOW = "install it with 'pip install --no-deps animal-mnist==0.4', or give its wheel or folder as data.path"
 _INSIDE = "data/Animal_MNIST"
+_NAMES = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 _ARRAY = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -62,8 +63,9 @@ def unpickle_array(data: bytes) -> np.ndarray[Any, Any]:
 class Animals(Pool):
     """10,000 animal silhouettes of 28x28 pixels in 10 classes, ``[1, 28, 28]`` in [0, 1].
 
-    They come from the PyPI package ``animal-mnist`` 0.4 (MIT), which does not name its classes: they are called by their
-    numbers. Its two compressed pickles are read with an unpickler that admits NumPy arrays only.
+    They come from the PyPI package ``animal-mnist`` 0.4 (MIT), whose pages list the classes; that they stand in this
+    order was seen by looking at the images. Its two compressed pickles are read with an unpickler that admits NumPy
+    arrays only.
 
     Args:
         path: The package's folder or its wheel; ``null`` for the installed package.
@@ -83,13 +85,17 @@ class Animals(Pool):
         images = unpickle_array(self._read("animal_data_version_3.gz"))
         labels = unpickle_array(self._read("animal_label_version_3.gz"))
         if images.ndim != 3 or images.dtype != np.uint8 or labels.shape != images.shape[:1]:
-            raise InputError(f"animal-mnist holds {images.dtype} images {images.shape} and labels {labels.shape}: {_HOW}")
+            raise InputError(
+                f"animal-mnist holds {images.dtype} images {images.shape} and labels {labels.shape}: {_HOW}"
+            )
         if not 0 <= labels.min() <= labels.max() < 10:
-            raise InputError(f"animal-mnist holds labels from {labels.min()} to {labels.max()}, expected 0 to 9: {_HOW}")
+            raise InputError(
+                f"animal-mnist holds labels from {labels.min()} to {labels.max()}, expected 0 to 9: {_HOW}"
+            )
         return self.divide(
             torch.from_numpy(images.copy()).float().div_(255.0).unsqueeze(1),
             torch.from_numpy(labels.astype(np.int64)),
-            names=[str(label) for label in range(10)],
+            names=_NAMES,
             seed=seed,
             about={"data": "animals"},
         )
@@ -98,7 +104,9 @@ class Animals(Pool):
         try:
             return gzip.decompress(self._compressed(name))
         except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"the animals are not to be read at {self.path or 'the installed package'} ({error}): {_HOW}") from error
+            raise InputError(
+                f"the animals are not to be read at {self.path or 'the installed package'} ({error}): {_HOW}"
+            ) from error
 
     def _compressed(self, name: str) -> bytes:
         if self.path is None:

@@ -16,8 +16,8 @@ from tutelage.recipe.registry import component
 class Digits(Pool):
     """1,797 handwritten digits of 8x8 pixels in 10 classes (UCI, Alpaydin and Kaynak 1998), ``[1, 8, 8]``.
 
-    Pixels are scaled to [0, 1]. They are not standardised unless asked: the background stays 0, so that a shift or a crop
-    moves in what the image really has around it.
+    Pixels are scaled to [0, 1]. They are not standardised unless asked: the background stays 0, so that a shift or a
+    crop moves in what the image really has around it.
     """
 
     def load(self, seed: int) -> Splits:

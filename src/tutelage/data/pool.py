@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -24,10 +24,10 @@ class Pool:
     Args:
         test_fraction: Fraction of each class kept for testing.
         validation_fraction: Fraction of each class kept for validation; 0 for none.
-        split_seed: Seed of the division into parts. It does not follow the run's seed unless ``null``, so that a teacher
-            trained with another seed has not seen this run's test samples.
-        normalize: ``none`` leaves the inputs as they are (pixels in [0, 1]); ``data`` subtracts the training split's mean
-            and divides by its standard deviation, for each channel or feature.
+        split_seed: Seed of the division into parts. It does not follow the run's seed unless ``null``, so that a
+            teacher trained with another seed has not seen this run's test samples.
+        normalize: ``none`` leaves the inputs as they are (pixels in [0, 1]); ``data`` subtracts the training split's
+            mean and divides by its standard deviation, for each channel or feature.
     """
 
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
@@ -40,7 +40,14 @@ class Pool:
         return seed if self.split_seed is None else self.split_seed
 
     def divide(
-        self, inputs: Tensor, labels: Tensor, *, names: Sequence[str], seed: int, about: Mapping[str, Any], warnings: Sequence[str] = ()
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        names: Sequence[str],
+        seed: int,
+        about: Mapping[str, Any],
+        warnings: Sequence[str] = (),
     ) -> Splits:
         """Splits of samples held in memory; ids are positions in the pool.
 
@@ -67,19 +74,18 @@ class Pool:
             "normalize": self.normalize,
         }
         positions = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+        repeated = repeats(digests(inputs), positions)
         mark = fingerprint([inputs, labels], {**about, **how})
         inputs = normalized(inputs, parts.train) if self.normalize == "data" else inputs
         return assemble(
             {name: TensorExamples(inputs[at], labels[at], at) for name, at in positions.items()},
             DataInfo(tuple(inputs.shape[1:]), len(names), tuple(names), mark),
-            [*warnings, *parts.warnings],
+            [*warnings, *parts.warnings, *repeated],
             {**about, "division": "stratified", **how},
         )
 
 
-def assemble(
-    parts: Mapping[str, Any], info: DataInfo, warnings: Sequence[str], record: Mapping[str, Any]
-) -> Splits:
+def assemble(parts: Mapping[str, Any], info: DataInfo, warnings: Sequence[str], record: Mapping[str, Any]) -> Splits:
     """Splits of three named parts.
 
     Raises:
@@ -102,6 +108,31 @@ def check_classes(names: Sequence[str]) -> None:
     if len(names) < 2:
         found = f"one class only, '{names[0]}'" if names else "no class"
         raise InputError(f"the data has {found}: classification needs at least 2")
+
+
+def digest(data: bytes) -> int:
+    """A signed 64-bit hash of a sample's content."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
+
+
+def digests(inputs: Tensor) -> Tensor:
+    """``[count]`` int64: a hash of each sample's content."""
+    return torch.tensor([digest(row.tobytes()) for row in inputs.contiguous().numpy()], dtype=torch.int64)
+
+
+def repeats(content: Tensor, parts: Mapping[str, Tensor]) -> list[str]:
+    """Warnings of samples outside the training split whose content is in it: a score on them is partly memory.
+
+    Args:
+        content: ``[count]`` int64 hashes of all samples.
+        parts: Positions of ``train`` and of the other parts.
+    """
+    found = []
+    for name, positions in parts.items():
+        count = int(torch.isin(content[positions], content[parts["train"]]).sum()) if name != "train" else 0
+        if count:
+            found.append(f"{count} of {len(positions)} {name} samples have the same content as a training sample")
+    return found
 
 
 def fingerprint(tensors: Sequence[Tensor], about: Mapping[str, Any]) -> str:
@@ -129,6 +160,27 @@ def statistics(inputs: Tensor) -> tuple[Tensor, Tensor]:
     deviation = (inputs - mean.reshape(shape).float()).square().mean(axes, dtype=torch.float64).sqrt()
     deviation[deviation <= 1e-7 * mean.abs()] = 1.0
     return mean.float().reshape(shape), deviation.float().reshape(shape)
+
+
+def streamed_statistics(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """What ``statistics`` gives for the concatenation of chunks, holding one at a time."""
+    count, centre, total, squares = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
+    for chunk in chunks:
+        axes = (0, *range(2, chunk.ndim))
+        if not count:
+            # Sums are taken about the first chunk's mean, so that large values keep their variance.
+            centre = statistics(chunk)[0].double()
+            total, squares = torch.zeros_like(centre), torch.zeros_like(centre)
+        away = chunk.double() - centre
+        total += away.sum(axes).reshape(centre.shape)
+        squares += away.square().sum(axes).reshape(centre.shape)
+        count += chunk.numel() // centre.numel()
+    if not count:
+        raise InputError("the training split has no samples to normalise by")
+    mean = centre + total / count
+    deviation = (squares / count - (total / count).square()).clamp_min(0).sqrt()
+    deviation[deviation <= 1e-7 * mean.abs()] = 1.0
+    return mean.float(), deviation.float()
 
 
 def normalized(inputs: Tensor, train: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Random numbers as a function of who asks: a counter hash in place of generator state.
 
-Every draw is ``hash(seed of the view, salt, position)``, so a sample is augmented identically whatever the batch it sits in,
-the worker that fetched it, the rank that trains on it or the step a run was resumed from. Integer arithmetic only (64-bit,
-wrapping), so that CPU and GPU agree to the bit; ``normal`` alone goes through floating-point logarithms and may differ in
-the last place between devices.
+Every draw is ``hash(seed of the view, salt, position)``, so a sample is augmented identically whatever the batch it
+sits in, the worker that fetched it, the rank that trains on it or the step a run was resumed from. Integer arithmetic
+only (64-bit, wrapping), so that CPU and GPU agree to the bit; ``normal`` alone goes through floating-point logarithms
+and may differ in the last place between devices.
 
-The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, figure 17; constants of Stafford's variant 13).
+The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, figure 17; constants of Stafford's variant
+13).
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def integers(seeds: Tensor, low: int, high: int, salt: int, shape: Sequence[int]
 
 
 def derive(seeds: Tensor, place: int) -> Tensor:
-    """``[batch]`` int64 seeds for one of several places that use the same salts, e.g. the third augmentation of a chain."""
+    """``[batch]`` int64 seeds for one of several places that use the same salts, e.g. one augmentation of a chain."""
     return _hash(_hash(seeds) + _signed((place + 1) * _GOLDEN))
 
 
@@ -134,5 +135,6 @@ def shuffle(count: int, seed: int, epoch: int = 0) -> Tensor:
     Returns:
         ``[count]`` int64.
     """
-    # A place of its own: sorting by the views' seeds themselves would tie a sample's augmentation to its rank in the epoch.
+    # A place of its own: sorting by the views' seeds themselves would tie a sample's augmentation to its rank in the
+    # epoch.
     return derive(mix(seed, epoch, torch.arange(count)), 0x5348).argsort(stable=True)

@@ -20,7 +20,8 @@ Indices = Sequence[int] | Tensor
 class Examples(Protocol):
     """Samples that can be fetched by position.
 
-    An implementation may also offer ``ids`` and ``labels`` (``[count]`` int64), which save fetching where only these are needed.
+    An implementation may also offer ``ids`` and ``labels`` (``[count]`` int64), which save fetching where only these
+    are needed.
     """
 
     def __len__(self) -> int: ...
@@ -55,20 +56,29 @@ class TensorExamples:
     """Examples held in memory.
 
     Args:
-        inputs: ``[count, *input_shape]`` float32.
+        inputs: ``[count, *input_shape]`` float32, or uint8 where ``scale`` is given.
         labels: ``[count]`` int64 class indices.
         ids: ``[count]`` int64 stable positions in the data set; ``0 .. count - 1`` when left out.
+        scale: ``(factor, offset)`` applied to what is fetched, broadcast over a sample: bytes stay bytes in memory.
 
     Raises:
         InputError: The lengths differ.
     """
 
-    def __init__(self, inputs: Tensor, labels: Tensor, ids: Tensor | None = None) -> None:
+    def __init__(
+        self, inputs: Tensor, labels: Tensor, ids: Tensor | None = None, *, scale: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        # A float tensor is scaled once, here.
+        if scale is not None and inputs.dtype == torch.float32:
+            inputs, scale = inputs * scale[0] + scale[1], None
         self.inputs = inputs
+        self.scale = scale
         self.labels = labels
         self.ids = torch.arange(len(labels)) if ids is None else ids
         if not len(inputs) == len(labels) == len(self.ids):
-            raise InputError(f"{len(inputs)} inputs, {len(labels)} labels and {len(self.ids)} ids: expected as many of each")
+            raise InputError(
+                f"{len(inputs)} inputs, {len(labels)} labels and {len(self.ids)} ids: expected as many of each"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,8 +86,11 @@ class TensorExamples:
     def fetch(self, indices: Indices) -> Batch:
         """The samples at these positions, by one gather of each field."""
         index = torch.as_tensor(indices, dtype=torch.int64)
+        inputs = self.inputs.index_select(0, index)
+        if self.scale is not None:
+            inputs = inputs.float().mul_(self.scale[0]).add_(self.scale[1])
         return Batch(
-            self.inputs.index_select(0, index),
+            inputs,
             self.labels.index_select(0, index),
             self.ids.index_select(0, index),
             torch.zeros(len(index), dtype=torch.int64),
@@ -85,7 +98,7 @@ class TensorExamples:
 
     def select(self, positions: Tensor) -> TensorExamples:
         """Only these samples, with their ids."""
-        return TensorExamples(self.inputs[positions], self.labels[positions], self.ids[positions])
+        return TensorExamples(self.inputs[positions], self.labels[positions], self.ids[positions], scale=self.scale)
 
 
 class Subset:
@@ -118,7 +131,9 @@ def labels_of(examples: Examples) -> Tensor:
     labels = getattr(examples, "labels", None)
     if isinstance(labels, Tensor):
         return labels
-    return torch.cat([examples.fetch(range(at, min(at + 1024, len(examples)))).labels for at in range(0, len(examples), 1024)])
+    return torch.cat(
+        [examples.fetch(range(at, min(at + 1024, len(examples)))).labels for at in range(0, len(examples), 1024)]
+    )
 
 
 def select(examples: Examples, positions: Tensor) -> Examples:
@@ -151,7 +166,11 @@ def limit(examples: Examples, count: int | None, seed: int) -> Examples:
         return examples
     if not 1 <= count <= len(examples):
         raise InputError(f"limit {count} is outside 1..{len(examples)}: the training split has {len(examples)} samples")
-    turns = [(turn, place, int(p)) for place, c in enumerate(_by_class(labels_of(examples), seed)) for turn, p in enumerate(c)]
+    turns = [
+        (turn, place, int(p))
+        for place, c in enumerate(_by_class(labels_of(examples), seed))
+        for turn, p in enumerate(c)
+    ]
     turns.sort()
     return select(examples, torch.tensor([position for _, _, position in turns[:count]]))
 
@@ -184,7 +203,10 @@ def stratified(labels: Tensor, *, validation: float, test: float, seed: int, nam
         InputError: The fractions leave nothing to train on.
     """
     if validation < 0 or test < 0 or validation + test >= 1:
-        raise InputError(f"validation {validation} and test {test} must be >= 0 and add up to less than 1, so that some is left to train on")
+        raise InputError(
+            f"validation {validation} and test {test} must be >= 0 and add up to less than 1, so that some is "
+            "left to train on"
+        )
     parts: list[list[Tensor]] = [[], [], []]
     warnings = []
     wanted = 1 + (validation > 0) + (test > 0)
@@ -195,7 +217,9 @@ def stratified(labels: Tensor, *, validation: float, test: float, seed: int, nam
         if total < wanted:
             label = int(labels[members[0]])
             name = names[label] if names else str(label)
-            warnings.append(f"class '{name}' has {total} samples, too few for each of {wanted} parts: train, then test, come first")
+            warnings.append(
+                f"class '{name}' has {total} samples, too few for each of {wanted} parts: train, then test, come first"
+            )
         for part, piece in zip(parts, members.split([tested, validated, total - tested - validated]), strict=True):
             part.append(piece)
     tested_all, validated_all, trained_all = (torch.cat(part).sort().values for part in parts)
