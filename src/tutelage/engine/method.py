@@ -1,0 +1,202 @@
+"""What the engine asks of a method: participants, turns, losses, and a few hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.data.batch import Batch, DataInfo
+from tutelage.engine.terms import Losses
+from tutelage.models.outputs import Outputs
+from tutelage.models.participant import Participant
+from tutelage.recipe.errors import Problem
+from tutelage.recipe.spec import Recipe, TrainSection
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step as a method sees it.
+
+    Args:
+        batch: This process's samples, or the part of them that is being accumulated.
+        participants: The stage's models by name.
+        index: Optimiser steps done before it, in its stage.
+        epoch: Passes over the data done before it, in its stage.
+        progress: Share of the stage's steps done before it, in [0, 1).
+        training: False while a loss is only looked at.
+    """
+
+    batch: Batch
+    participants: Mapping[str, Participant]
+    index: int
+    epoch: int
+    progress: float
+    training: bool = True
+
+    def forward(self, name: str) -> Outputs:
+        """A participant's outputs for the batch; frozen participants run without a graph."""
+        return self.participants[name](self.batch)
+
+    def on(self, batch: Batch) -> Step:
+        """The same step on other samples."""
+        return replace(self, batch=batch)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One optimiser's move inside a step.
+
+    Args:
+        name: Names its losses in logs and its state in checkpoints.
+        loss: What is minimised, from the step.
+        trains: Participants that it updates; ``"method"`` stands for the modules that the method owns.
+    """
+
+    name: str
+    loss: Callable[[Step], Losses]
+    trains: tuple[str, ...] = ("student", "method")
+
+
+class Room:
+    """What a method sees while it sets up a stage: the models, and taps to place in them.
+
+    Args:
+        modules: The stage's models by name.
+        info: Facts about the data.
+        example: A few samples, to learn the shapes of what taps capture.
+        trainable: Names of the models that are trained.
+    """
+
+    def __init__(
+        self, modules: Mapping[str, nn.Module], info: DataInfo, example: Batch, trainable: Sequence[str]
+    ) -> None:
+        self.modules = modules
+        self.info = info
+        self.example = example
+        self.trainable = tuple(trainable)
+        self._taps: dict[str, list[str]] = {name: [] for name in modules}
+
+    def tap(self, name: str, *paths: str) -> None:
+        """Ask for captures: a standard tap (``embedding``, ``features``), a dotted path or a glob."""
+        self._taps[name].extend(path for path in paths if path not in self._taps[name])
+
+    def taps(self, name: str) -> tuple[str, ...]:
+        """What was asked of a model so far."""
+        return tuple(self._taps[name])
+
+    def look(self, name: str) -> Outputs:
+        """A model's outputs for the example, without a graph and without moving its statistics.
+
+        Raises:
+            InputError: A tap matches nothing; the text lists the nearest real ones.
+        """
+        participant = Participant(name, self.modules[name], trainable=False, taps=self.taps(name))
+        modes = {module: module.training for module in self.modules[name].modules()}
+        flags = {p: p.requires_grad for p in self.modules[name].parameters()}
+        try:
+            self.modules[name].eval()
+            with torch.no_grad():
+                return participant(self.example)
+        finally:
+            participant.close()
+            for module, mode in modes.items():
+                module.training = mode
+            for parameter, flag in flags.items():
+                parameter.requires_grad_(flag)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Something a finished method can be asked to predict with.
+
+    Args:
+        name: As the report calls it.
+        predict: ``[batch, *input_shape]`` to ``[batch, classes]`` logits.
+        role: ``recipient`` for the one that the report is about, ``other`` for the rest.
+        modules: The models behind it, for its cost.
+    """
+
+    name: str
+    predict: Callable[[Tensor], Tensor]
+    role: str
+    modules: tuple[nn.Module, ...]
+
+
+@dataclass(frozen=True)
+class Train:
+    """A stage of kind ``train``: the loop over the data.
+
+    Args:
+        name: Names its folder, logs and randomness.
+        method: Whose turns and hooks are run.
+        models: Participants by name; trained in place.
+        settings: How to optimise.
+        validated: The participant that validation looks at.
+        stream: Names the order of the data and the augmentations; stages of equal stream and seed see the same.
+        continues: The earlier stage whose optimiser state and step count go on, if any.
+        cache: Content key under which the trained models are kept and found again, if any.
+    """
+
+    name: str
+    method: Method
+    models: Mapping[str, nn.Module]
+    settings: TrainSection
+    validated: str = "student"
+    stream: str = "data"
+    continues: str | None = None
+    cache: str | None = None
+    callbacks: Sequence[object] = field(default_factory=tuple)
+
+
+class Method(nn.Module):
+    """One way of carrying knowledge.
+
+    A method is a module so that what it owns (projectors, banks) is trained, moved, saved and resumed like any model. Its
+    constructor's keyword-only arguments are its recipe keys.
+    """
+
+    slots: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> list[Problem]:
+        """Mistakes that only this method can see in a recipe whose parts are all valid."""
+        return []
+
+    def setup(self, room: Room) -> None:
+        """Place taps and build modules that depend on the models; called once a stage, before anything moves."""
+
+    def turns(self) -> Sequence[Turn]:
+        """The moves of a step, in order."""
+        raise NotImplementedError(f"{type(self).__name__} declares no turns")
+
+    def stages(self, run: Run) -> Iterator[Train]:
+        """The work in order; what a stage trains is trained when the generator goes on."""
+        raise NotImplementedError(f"{type(self).__name__} declares no stages")
+
+    def results(self, run: Run) -> Sequence[Result]:
+        """What came out, once the stages are done."""
+        raise NotImplementedError(f"{type(self).__name__} declares no results")
+
+    def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """``[batch, classes]`` logits of a trained participant; methods that change its head override this."""
+        logits: Tensor = model(inputs)
+        return logits
+
+    def before_step(self, step: Step) -> None:
+        """Before any turn of a step."""
+
+    def after_backward(self, step: Step, turn: Turn) -> None:
+        """Gradients of the whole step are there and nothing has moved: edit them here."""
+
+    def after_step(self, step: Step) -> None:
+        """All turns have moved: fix-ups such as moving averages."""
+
+    def epoch_ended(self, epoch: int) -> None:
+        """After an epoch's last step."""

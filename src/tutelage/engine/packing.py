@@ -1,0 +1,64 @@
+"""Nested state to JSON and tensors, and back: checkpoints without pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# JSON has neither tuples nor non-string keys, and optimiser states use both, so every container says what it is.
+_TENSOR, _TUPLE, _DICT = "__tensor__", "__tuple__", "__dict__"
+
+
+def pack(state: Any) -> tuple[Any, dict[str, Tensor]]:
+    """Split nested state into a JSON value and the tensors it refers to.
+
+    Args:
+        state: Dictionaries (any JSON-able or tuple-free scalar keys), lists, tuples, numbers, strings, ``None`` and tensors.
+
+    Raises:
+        TypeError: A value of another type, named with its place.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def walk(value: Any, place: str) -> Any:
+        if isinstance(value, Tensor):
+            key = f"t{len(tensors)}"
+            # A copy: two entries that share memory cannot be stored as they are.
+            tensors[key] = value.detach().to("cpu", copy=True).contiguous()
+            return {_TENSOR: key}
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, Mapping):
+            return {_DICT: [[walk(k, place), walk(v, f"{place}.{k}")] for k, v in value.items()]}
+        if isinstance(value, tuple):
+            return {_TUPLE: [walk(v, f"{place}.{i}") for i, v in enumerate(value)]}
+        if isinstance(value, list):
+            return [walk(v, f"{place}.{i}") for i, v in enumerate(value)]
+        raise TypeError(f"state{place} is a {type(value).__name__}, which a checkpoint cannot hold")
+
+    return walk(state, ""), tensors
+
+
+def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The state that `pack` split."""
+    if isinstance(value, dict):
+        if _TENSOR in value:
+            return tensors[value[_TENSOR]]
+        if _TUPLE in value:
+            return tuple(unpack(v, tensors) for v in value[_TUPLE])
+        return {_key(unpack(k, tensors)): unpack(v, tensors) for k, v in value[_DICT]}
+    if isinstance(value, list):
+        return [unpack(v, tensors) for v in value]
+    return value
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, torch.Tensor):
+        raise TypeError("a tensor cannot be the key of stored state")
+    return key

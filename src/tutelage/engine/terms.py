@@ -1,0 +1,83 @@
+"""The terms of a turn's loss, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+
+class Losses(Mapping[str, Tensor]):
+    """Named loss terms; their weighted sum is the turn's loss, and each is logged by its name.
+
+    A term is a scalar, or one value per sample ``[batch]``, which is averaged over the batch. Keeping samples apart until here
+    lets weights act per sample.
+
+    Args:
+        **terms: Terms by name, e.g. ``task`` and ``transfer``.
+    """
+
+    def __init__(self, **terms: Tensor) -> None:
+        self._terms = terms
+        self._weights: dict[str, float] = {}
+
+    def weighted(self, **weights: float) -> Losses:
+        """The same terms with these weights in the sum; terms that are not named keep theirs (1 at first).
+
+        Raises:
+            KeyError: A weight names no term.
+        """
+        unknown = set(weights) - set(self._terms)
+        if unknown:
+            raise KeyError(f"no loss term named {', '.join(sorted(unknown))}; the terms are {', '.join(self._terms)}")
+        out = Losses(**self._terms)
+        out._weights = {**self._weights, **weights}
+        return out
+
+    def without(self, *names: str) -> Losses:
+        """The same terms and weights, less these."""
+        out = Losses(**{k: v for k, v in self._terms.items() if k not in names})
+        out._weights = {k: v for k, v in self._weights.items() if k not in names}
+        return out
+
+    def prefixed(self, prefix: str) -> Losses:
+        """The same terms under ``prefix.name``."""
+        out = Losses(**{f"{prefix}.{k}": v for k, v in self._terms.items()})
+        out._weights = {f"{prefix}.{k}": v for k, v in self._weights.items()}
+        return out
+
+    def __or__(self, other: Losses) -> Losses:
+        """Both sets of terms; a name in both is an error, for one of the two would be lost."""
+        clash = set(self) & set(other)
+        if clash:
+            raise KeyError(f"loss terms named twice: {', '.join(sorted(clash))}")
+        out = Losses(**self._terms, **other._terms)
+        out._weights = {**self._weights, **other._weights}
+        return out
+
+    def weight(self, name: str) -> float:
+        """Weight of a term in the sum."""
+        return self._weights.get(name, 1.0)
+
+    def means(self) -> dict[str, Tensor]:
+        """Each term as a scalar, unweighted: what is logged."""
+        return {name: term.mean() if term.ndim else term for name, term in self._terms.items()}
+
+    def total(self) -> Tensor:
+        """The weighted sum of the terms' means: what is minimised."""
+        if not self._terms:
+            raise ValueError("a turn's loss needs at least one term")
+        parts = [mean if self.weight(name) == 1.0 else self.weight(name) * mean for name, mean in self.means().items()]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._terms[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._terms)
+
+    def __len__(self) -> int:
+        return len(self._terms)

@@ -1,0 +1,33 @@
+"""What a model makes of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of one forward pass.
+
+    Args:
+        logits: ``[batch, classes]``.
+        taps: What was captured, by the name it was asked for: a standard tap (``embedding``: ``[batch, width]``, the
+            classifier's input; ``features``: ``[batch, channels, height, width]`` or ``[batch, tokens, width]``, the last
+            feature map), or a dotted path inside the model.
+    """
+
+    logits: Tensor
+    taps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def embedding(self) -> Tensor:
+        """``[batch, width]``: the classifier's input."""
+        return self.taps["embedding"]
+
+    @property
+    def features(self) -> Tensor:
+        """``[batch, channels, height, width]`` or ``[batch, tokens, width]``: the last feature map."""
+        return self.taps["features"]
