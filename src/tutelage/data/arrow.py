@@ -139,7 +139,8 @@ def identity(files: Sequence[Path], about: Mapping[str, Any]) -> str:
     for file, stat in zip(files, stats, strict=True):
         if small:
             digest.update(f"{os.path.relpath(file.resolve(), root)}\0".encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
         else:
             digest.update(f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()

@@ -112,11 +112,12 @@ def _read(path: Path) -> dict[str, Array]:
         beside = [f.name for f in path.parent.glob("*.npz")] if path.parent.is_dir() else []
         raise InputError(f"data.path: there is no file {path}. {nearest(path.name, beside)}".strip())
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise InputError(
-                    f"{path} holds a single array: save inputs and labels with numpy.savez(file, x=..., y=...)"
-                )
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise InputError(
+                f"{path} holds a single array: save inputs and labels with numpy.savez(file, x=..., y=...)"
+            )
+        with archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
@@ -145,7 +146,7 @@ def _pair(arrays: dict[str, Array], x: str, y: str, path: Path, faults: Faults) 
         whole = np.ones(len(labels), dtype=bool)
     else:
         raise InputError(f"{path}: '{y}' holds {labels.dtype}, expected whole numbers or words")
-    finite = np.isfinite(inputs).reshape(len(inputs), -1).all(1)
+    finite = np.isfinite(inputs).all(tuple(range(1, inputs.ndim)))
     for at in np.flatnonzero(~(whole & finite)).tolist():
         faults.add(f"{x}[{at}]", f"label {labels[at]} is no class" if not whole[at] else "a value is not finite")
     good = whole & finite

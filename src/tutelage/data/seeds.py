@@ -51,8 +51,8 @@ def mix(seed: int, epoch: int, ids: Tensor) -> Tensor:
     """Seeds of one epoch's views of some samples.
 
     Args:
-        seed: The run's seed, any integer.
-        epoch: Number of the pass over the data, any integer.
+        seed: The run's seed, taken modulo 2⁶⁴.
+        epoch: Number of the pass over the data, likewise.
         ids: ``[batch]`` int64 identities of the samples.
 
     Returns:
