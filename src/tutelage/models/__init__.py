@@ -1,1 +1,1 @@
-"""models"""
+"""Models that recipes name, and what is done with any model: taps, participants, weights, cost, averaging, export."""

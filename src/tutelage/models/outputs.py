@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -31,3 +32,21 @@ class Outputs:
     def features(self) -> Tensor:
         """``[batch, channels, height, width]`` or ``[batch, tokens, width]``: the last feature map."""
         return self.taps["features"]
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The first tensor in a nested tuple, list, mapping or dataclass; ``None`` if there is none."""
+    if isinstance(value, Tensor):
+        return value
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.values()
+    elif isinstance(value, tuple | list):
+        items = value
+    elif is_dataclass(value) and not isinstance(value, type):
+        items = [getattr(value, f.name) for f in fields(value)]
+    for item in items:
+        tensor = first_tensor(item)
+        if tensor is not None:
+            return tensor
+    return None

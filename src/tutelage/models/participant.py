@@ -1,27 +1,49 @@
-"""A model with a role in a transfer."""
+"""A model in a method: its role's name, whether it is trained, and the taps that sit in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
-from tutelage.models.outputs import Outputs
-from tutelage.models.taps import Taps, matching, standard_taps_of
+from tutelage.models.freezing import freeze, stay_in_eval, stays_in_eval
+from tutelage.models.inert import evaluating
+from tutelage.models.outputs import Outputs, first_tensor
+from tutelage.models.paths import STANDARD, modules_of
+from tutelage.models.standard import parameters_of, standard_taps_of
+from tutelage.models.taps import Taps
+from tutelage.recipe.errors import InputError
+
+__all__ = ["Participant", "freeze", "stay_in_eval", "stays_in_eval"]
 
 
 class Participant:
-    """A named model: whether it is trained, what is captured of it, and what is frozen in it.
+    """A named model of a method.
+
+    One that is not trained has its parameters frozen, stays in evaluation mode and runs without a graph: under ``no_grad``
+    and not ``inference_mode``, because a student's loss saves the teacher's outputs for its backward pass, which inference
+    tensors forbid. With ``gradients=True`` its forward keeps a graph all the same, so that gradients reach its features and
+    inputs, though never its parameters.
+
+    The taps sit in the raw module; forwards go through `wrapped`, whatever that is. Standard taps of a module that declares
+    none are found at the first forward, from its inputs' shape.
 
     Args:
-        name: Its slot: ``teacher``, ``student``.
-        module: The model; taps sit on it, whatever wraps it later.
-        trainable: Whether it is trained; otherwise it is frozen, in evaluation mode, and runs without a graph. (Under
-            ``no_grad`` and not ``inference_mode``: a student's graph may hold on to a teacher's outputs.)
-        taps: What to capture, see `Taps`.
-        frozen: Globs of submodules that stay as they are although the model is trained.
+        name: Its role, e.g. ``teacher``.
+        module: The raw module, ``[batch, *input_shape]`` to ``[batch, classes]`` logits.
+        trainable: Whether it is trained.
+        taps: What its forwards capture, see `Taps`.
+        gradients: Whether forwards keep a graph; as ``trainable`` unless given.
+        example: ``[batch, *input_shape]``, to find the standard taps of a module that declares none now.
+
+    Attributes:
+        wrapped: What is called: the module itself until the engine puts it in a wrapper (distributed, compiled).
+
+    Raises:
+        InputError: A tap matches nothing; the text lists the nearest real ones.
     """
 
     def __init__(
@@ -31,45 +53,93 @@ class Participant:
         *,
         trainable: bool,
         taps: Sequence[str] = (),
-        frozen: Sequence[str] = (),
+        gradients: bool | None = None,
+        example: Tensor | None = None,
     ) -> None:
         self.name = name
         self.module = module
         self.trainable = trainable
-        self.wrapped: nn.Module = module
-        self._tap_names = tuple(taps)
+        self.gradients = trainable if gradients is None else gradients
+        self.wrapped: Any = module
+        self._asked = tuple(taps)
         self._taps: Taps | None = None
-        self._frozen = [module.get_submodule(path) for glob in frozen for path in matching(module, glob)]
         if not trainable:
             module.requires_grad_(False)
-        for part in self._frozen:
-            part.requires_grad_(False)
-        self.mode(trainable)
-
-    def mode(self, train: bool) -> None:
-        """Training or evaluation mode; what is frozen stays in evaluation mode, so that its statistics do not move."""
-        self.wrapped.train(train and self.trainable)
-        for part in self._frozen:
-            part.eval()
+            module.eval()
+        declared = getattr(module, "standard_taps", None) is not None
+        if declared or example is not None or not set(taps) & set(STANDARD):
+            self._place(example)
 
     def __call__(self, batch: Batch) -> Outputs:
-        """Outputs for a batch, with what its taps captured."""
-        if self._taps is None and self._tap_names:
-            self._place(batch.inputs)
-        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            logits = self.wrapped(batch.inputs)
-        return Outputs(logits, self._taps.collect() if self._taps is not None else {})
+        """Logits and captures for a batch.
 
-    def _place(self, example: Tensor) -> None:
-        self._taps = Taps(self.module, self._tap_names, standard_taps_of(self.module, example[:2]))
+        Raises:
+            InputError: The model returns no tensor, or a capture is not usable, see `Taps.collect`.
+        """
+        return self.forward(batch.inputs)
+
+    def forward(self, inputs: Tensor) -> Outputs:
+        """As a call, for inputs ``[batch, *input_shape]`` that are no batch, e.g. generated ones."""
+        taps = self._taps or self._place(inputs)
+        with torch.set_grad_enabled(self.gradients and torch.is_grad_enabled()), taps.capturing():
+            logits = self._logits(self.wrapped(inputs))
+        return Outputs(logits, taps.collect())
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """``[batch, classes]`` logits in evaluation mode, without a graph or captures; modes are as before afterwards.
+
+        Goes through `wrapped`, as sharded modules must: in a distributed run every process calls it equally often.
+        """
+        with evaluating(self.module), torch.no_grad():
+            return self._logits(self.wrapped(inputs))
+
+    def mode(self, train: bool) -> None:
+        """Training or evaluation mode; what is frozen, or not trained at all, stays in evaluation mode."""
+        self.wrapped.train(train and self.trainable)
+        self.module.train(train and self.trainable)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """What was asked to be captured."""
+        return self._asked
 
     @property
     def parameters_total(self) -> int:
-        """Parameters of the model, trained or not."""
-        return sum(p.numel() for p in self.module.parameters())
+        """How many numbers its parameters are, shared ones counted once."""
+        return parameters_of(self.module)
+
+    def classifier(self, example: Tensor | None = None) -> nn.Linear:
+        """The last layer, whose ``weight`` ``[classes, width]`` and ``bias`` some objectives look at.
+
+        Args:
+            example: ``[batch, *input_shape]``, needed where the model declares no standard taps.
+
+        Raises:
+            InputError: The model has none.
+        """
+        path = standard_taps_of(self.module, example).get("classifier", "")
+        part = modules_of(self.module).get(path.partition(":")[0])
+        if not path or not isinstance(part, nn.Linear):
+            raise InputError(f"the {self.name} ({type(self.module).__name__}) has no linear classifier")
+        return part
 
     def close(self) -> None:
-        """Take the taps off the model."""
+        """Take the taps out of the module."""
         if self._taps is not None:
             self._taps.remove()
-            self._taps = None
+
+    def _place(self, example: Tensor | None) -> Taps:
+        try:
+            self._taps = Taps(self.module, self._asked, example=example)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from error
+        self._taps.enabled = False
+        return self._taps
+
+    def _logits(self, output: Any) -> Tensor:
+        # Outputs of transformers put a loss first when they have one.
+        found = getattr(output, "logits", None)
+        logits = found if isinstance(found, Tensor) else first_tensor(output)
+        if logits is None:
+            raise InputError(f"the {self.name} ({type(self.module).__name__}) returns no tensor")
+        return logits

@@ -1,199 +1,224 @@
-"""Taps: what a submodule takes in or puts out, captured without changing the model."""
+"""Taps: named places inside a model whose input or output is captured without changing the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from tutelage.recipe.errors import InputError, nearest
+from tutelage.models.outputs import first_tensor
+from tutelage.models.paths import STANDARD, Place, modules_of, parse, resolve
+from tutelage.models.standard import standard_taps_of, tap_tree
+from tutelage.recipe.errors import InputError
 
-STANDARD = ("embedding", "features", "classifier")
-_INPUT = ":input"
-
-
-def first_tensor(value: Any) -> Tensor | None:
-    """The first tensor of an output, however it is wrapped: in tuples, lists, mappings or dataclass-like objects."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    elif not isinstance(value, list | tuple) and hasattr(value, "__dataclass_fields__"):
-        value = [getattr(value, name) for name in value.__dataclass_fields__]
-    if isinstance(value, list | tuple):
-        return next((found for item in value if (found := first_tensor(item)) is not None), None)
-    return None
-
-
-def matching(module: nn.Module, pattern: str) -> list[str]:
-    """Paths of submodules that a dotted pattern matches, in the module's order; ``*`` and ``?`` stay within a segment.
-
-    Raises:
-        InputError: Nothing matches; the text lists the nearest real paths.
-    """
-    wanted = pattern.split(".")
-    names = [name for name, _ in module.named_modules() if name]
-    found = [
-        name
-        for name in names
-        if len(parts := name.split(".")) == len(wanted) and all(map(fnmatchcase, parts, wanted))
-    ]
-    if not found:
-        raise InputError(
-            f"tap '{pattern}' matches no part of {type(module).__name__}. {nearest(pattern, names)} "
-            "`tutelage taps RECIPE` prints them all."
-        )
-    return found
-
-
-def standard_taps_of(module: nn.Module, example: Tensor) -> dict[str, str]:
-    """Where a model's standard taps are: what it declares, or else what a forward pass of it shows.
-
-    The classifier is the last linear layer that ran, the embedding its input, and the features the last output before it that
-    has an axis more than a vector: ``[batch, channels, height, width]`` or ``[batch, tokens, width]``.
-
-    Args:
-        module: Any model.
-        example: ``[batch, *input_shape]`` input for the forward pass.
-    """
-    declared = getattr(module, "standard_taps", None)
-    if isinstance(declared, Mapping):
-        return dict(declared)
-    seen: list[tuple[str, nn.Module, int]] = []
-    hooks = [
-        part.register_forward_hook(
-            lambda part, args, out, name=name: seen.append((name, part, t.ndim if (t := first_tensor(out)) is not None else 0))
-        )
-        for name, part in module.named_modules()
-        if name
-    ]
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        module.eval()
-        with torch.no_grad():
-            module(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for part, mode in modes:
-            part.training = mode
-    taps: dict[str, str] = {}
-    last = max((i for i, (_, part, _) in enumerate(seen) if isinstance(part, nn.Linear)), default=None)
-    if last is not None:
-        taps["classifier"] = seen[last][0]
-        taps["embedding"] = seen[last][0] + _INPUT
-    features = [name for name, _, axes in seen[:last] if axes >= 3]
-    if features:
-        taps["features"] = features[-1]
-    return taps
+__all__ = ["Taps", "places", "standard_taps_of", "tap_tree"]
 
 
 class Taps:
-    """Captures of one model.
+    """Captures what passes named places of a module during its forward.
+
+    A name is a standard tap (``embedding``, ``features``, ``classifier``), a dotted path (``blocks.1``), or a glob whose
+    segments are matched one by one (``layers.*.attn``; ``**`` for any depth). ``path:input`` captures what enters a module
+    instead of what leaves it; ``path:output`` also reaches a module that bears a standard tap's name. Of a module that
+    returns or takes several things, the first tensor is captured. Of a module that is called several times in one
+    forward, the last call is kept.
+
+    What is captured keeps its graph: gradients flow to it and through it. The module's ``state_dict``, results, copies
+    and pickles are what they were without taps (a copy is not tapped). Place taps before a model is compiled, for compiled
+    code does not look for new hooks.
 
     Args:
-        module: The model; its weights, its outputs and its ``state_dict`` stay as they are.
-        names: A standard tap (``embedding``, ``features``), a dotted path, a glob (``layers.*.attn``), or one of these
-            with ``:input`` behind for what goes in. A submodule that runs several times in a forward pass is captured at its
-            last run.
-        standard: Paths of the standard taps, see `standard_taps_of`.
+        module: The raw module, never a wrapper around it.
+        names: What to capture; each result carries the name that asked for it, or the real path where that was a glob.
+        standard: Where the standard taps lie; the module's own ``standard_taps`` unless given.
+        example: ``[batch, *input_shape]``, needed to find the standard taps of a module that declares none.
+        detach: Whether captures are cut off from the graph.
+        stop_after: End the forward once this place was captured; only with `run`.
+
+    Attributes:
+        enabled: Whether forwards are captured.
+
+    Raises:
+        InputError: A name matches nothing (the text lists the nearest real ones), or comes after ``stop_after``.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        names: Sequence[str] = (),
+        *,
+        standard: Mapping[str, str] | None = None,
+        example: Tensor | None = None,
+        detach: bool = False,
+        stop_after: str | None = None,
+    ) -> None:
+        self.enabled = True
+        self.detach = detach
+        self._captured: dict[str, tuple[Tensor, int | None]] = {}
+        self._handles: list[RemovableHandle] = []
+        self._stop: Place | None = None
+        modules = modules_of(module)
+        self.places = places(module, names, modules, standard=standard, example=example)
+        if stop_after is not None:
+            self._stop = _only(stop_after, places(module, [stop_after], modules, standard=standard, example=example))
+            self._refuse_enclosing()
+        keys: dict[Place, list[str]] = {self._stop: []} if self._stop else {}
+        for key, place in self.places.items():
+            keys.setdefault(place, []).append(key)
+        for place, asked in keys.items():
+            part, ends = modules[place.path], place == self._stop
+            if place.side == "input":
+                hook = _InputHook(self, tuple(asked), ends)
+                self._handles.append(part.register_forward_pre_hook(hook, with_kwargs=True))
+            else:
+                self._handles.append(
+                    part.register_forward_hook(_OutputHook(self, tuple(asked), ends), with_kwargs=True)
+                )
+
+    def collect(self) -> dict[str, Tensor]:
+        """What the last forward captured, by name; nothing is kept here afterwards.
+
+        Raises:
+            InputError: A later operation of the forward changed a capture in place, so that its values are not those
+                of the place that was asked for.
+        """
+        captured, self._captured = self._captured, {}
+        changed = [key for key, (tensor, version) in captured.items() if version not in (None, _version(tensor))]
+        if changed:
+            raise InputError(
+                f"what the tap '{changed[0]}' captured was changed in place later in the forward (e.g. by"
+                " ReLU(inplace=True) or '+='); tap the module that does it, or make it work out of place"
+            )
+        return {key: captured[key][0] for key in self.places if key in captured}
+
+    @contextmanager
+    def capturing(self) -> Iterator[None]:
+        """Capture inside this block only, so that recomputed forwards of a backward pass leave nothing behind."""
+        self.enabled = True
+        try:
+            yield
+        finally:
+            self.enabled = False
+
+    def run(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call the model, ended early where ``stop_after`` says so: its output, or ``None`` if it was ended."""
+        try:
+            return forward(*args, **kwargs)
+        except _Stopped as stopped:
+            if stopped.taps is not self:
+                raise
+            return None
+
+    def remove(self) -> None:
+        """Take the taps out of the module and forget what they captured."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._captured.clear()
+
+    def _take(self, keys: tuple[str, ...], value: Any, ends: bool) -> None:
+        tensor = first_tensor(value)
+        if tensor is None:
+            raise InputError(f"the tap '{(*keys, self._stop)[0]}' captures no tensor, but a {type(value).__name__}")
+        if self.detach:
+            tensor = tensor.detach()
+        version = None if torch.compiler.is_compiling() else _version(tensor)
+        for key in keys:
+            self._captured[key] = (tensor, version)
+        if ends:
+            late = [key for key in self.places if key not in self._captured]
+            if late:
+                raise InputError(f"the tap '{late[0]}' comes after '{self._stop}', where the forward is to stop")
+            raise _Stopped(self)
+
+    def _refuse_enclosing(self) -> None:
+        """A module's output comes after everything inside it, which can be told without a forward."""
+        assert self._stop is not None
+        for key, place in self.places.items():
+            around = not place.path or self._stop.path.startswith(f"{place.path}.")
+            same = place.path == self._stop.path and self._stop.side == "input"
+            if place.side == "output" and place != self._stop and (around or same):
+                raise InputError(f"the tap '{key}' comes after '{self._stop}', where the forward is to stop")
+
+
+def places(
+    module: nn.Module,
+    names: Sequence[str],
+    modules: Mapping[str, nn.Module] | None = None,
+    *,
+    standard: Mapping[str, str] | None = None,
+    example: Tensor | None = None,
+) -> dict[str, Place]:
+    """The places that names of taps mean, see `Taps`; globs are replaced by what they match.
 
     Raises:
         InputError: A name matches nothing.
     """
-
-    def __init__(self, module: nn.Module, names: Sequence[str], standard: Mapping[str, str] | None = None) -> None:
-        self._captured: dict[str, Tensor] = {}
-        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
-        self.paths: dict[str, tuple[str, ...]] = {}
-        standard = dict(standard or {})
-        for name in names:
-            target = standard.get(name, name)
-            if name in STANDARD and name not in standard:
-                raise InputError(
-                    f"{type(module).__name__} has no tap '{name}': it was neither declared nor found; "
-                    "name a submodule by its dotted path instead"
-                )
-            path, takes_input = (target.removesuffix(_INPUT), target.endswith(_INPUT))
-            found = matching(module, path)
-            keys = [name] if name == target and len(found) == 1 and "*" not in name and "?" not in name else []
-            for place in found:
-                key = name if keys or name in standard else place + (_INPUT if takes_input else "")
-                self.paths[name] = (*self.paths.get(name, ()), key)
-                self._hook(module.get_submodule(place), key, takes_input)
-
-    def _hook(self, part: nn.Module, key: str, takes_input: bool) -> None:
-        captured = self._captured
-
-        if takes_input:
-
-            def before(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                found = first_tensor((*args, *kwargs.values()))
-                if found is not None:
-                    captured[key] = found
-
-            self._hooks.append(part.register_forward_pre_hook(before, with_kwargs=True))
-        else:
-
-            def after(part: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-                found = first_tensor(output)
-                if found is not None:
-                    captured[key] = found
-
-            self._hooks.append(part.register_forward_hook(after))
-
-    def collect(self) -> dict[str, Tensor]:
-        """What the last forward pass captured, by name; nothing is kept here afterwards.
-
-        A glob's captures come under the paths that it matched.
-        """
-        out = dict(self._captured)
-        self._captured.clear()
-        return out
-
-    def remove(self) -> None:
-        """Take all hooks off the model."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
-        self._captured.clear()
+    paths = modules if modules is not None else modules_of(module)
+    declared = standard if standard is not None else getattr(module, "standard_taps", None)
+    out: dict[str, Place] = {}
+    for name in names:
+        if name in STANDARD or (declared is not None and name in declared):
+            if declared is None:
+                declared = standard_taps_of(module, example)
+            if name not in declared:
+                kind = type(module).__name__
+                raise InputError(f"the model {kind} has no standard tap '{name}'; name a path, or let it declare one")
+            place = parse(declared[name])
+            if place.path not in paths:
+                raise InputError(f"the standard tap '{name}' is declared as '{place}', which the model does not have")
+            out[name] = place
+            continue
+        asked = parse(name)
+        if not asked.path:
+            out[name] = asked
+            continue
+        for path in resolve(asked.path, paths, "tap"):
+            place = Place(path, asked.side)
+            out[name if path == asked.path else str(place)] = place
+    return out
 
 
-def tap_tree(module: nn.Module, example: Tensor) -> list[dict[str, Any]]:
-    """Every submodule with its type, output shape and parameters, in the order of the module tree.
+def _only(name: str, found: Mapping[str, Place]) -> Place:
+    if len(found) != 1:
+        raise InputError(f"the forward can stop after one place, but '{name}' matches {len(found)}")
+    return next(iter(found.values()))
 
-    Args:
-        module: The model; may be on the meta device, together with the example.
-        example: ``[batch, *input_shape]`` input for one forward pass.
 
-    Returns:
-        Rows with ``path``, ``type``, ``shape`` (of the first output tensor, batch axis first; ``None`` where the part did
-        not run) and ``parameters``.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    hooks = [
-        part.register_forward_hook(
-            lambda part, args, out, name=name: shapes.update(
-                {name: tuple(t.shape)} if (t := first_tensor(out)) is not None else {}
-            )
-        )
-        for name, part in module.named_modules()
-    ]
-    try:
-        with torch.no_grad():
-            module.eval()(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [
-        {
-            "path": name or ".",
-            "type": type(part).__name__,
-            "shape": shapes.get(name),
-            "parameters": sum(p.numel() for p in part.parameters()),
-        }
-        for name, part in module.named_modules()
-    ]
+def _version(tensor: Tensor) -> int | None:
+    # Inference tensors count no versions.
+    return None if tensor.is_inference() else tensor._version
+
+
+class _Stopped(BaseException):
+    """Ends a forward. Not an ``Exception``, so that a model that handles those does not handle this."""
+
+    def __init__(self, taps: Taps) -> None:
+        super().__init__("the forward was stopped by its taps: call it through Taps.run")
+        self.taps = taps
+
+
+class _Hook:
+    """A forward hook whose copies and unpickled forms do nothing: a tapped model can be copied and pickled."""
+
+    def __init__(self, taps: Taps | None = None, keys: tuple[str, ...] = (), ends: bool = False) -> None:
+        self.taps, self.keys, self.ends = taps, keys, ends
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+class _OutputHook(_Hook):
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if self.taps is not None and self.taps.enabled:
+            self.taps._take(self.keys, output, self.ends)
+
+
+class _InputHook(_Hook):
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.taps is not None and self.taps.enabled:
+            self.taps._take(self.keys, (args, kwargs), self.ends)
