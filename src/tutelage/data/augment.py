@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
+from torch.nn import functional
 
 from tutelage.data.batch import Batch
 from tutelage.data.seeds import integers, normal, uniform
@@ -26,25 +27,21 @@ def _images(batch: Batch, name: str) -> tuple[int, int, int, int]:
     return count, channels, height, width
 
 
-def _inside(places: Tensor, length: int, fill: str) -> Tensor:
-    """Where in ``0 .. length - 1`` to read from for places that may lie up to ``length - 1`` outside."""
-    if fill == "reflect":
-        return (length - 1) - ((length - 1) - places.abs()).abs()
-    return places.clamp(0, length - 1)
+def _window(images: Tensor, top: Tensor, left: Tensor, reach: int, fill: str) -> Tensor:
+    """Each image through a window of its own size.
 
-
-def _window(images: Tensor, top: Tensor, left: Tensor, fill: str) -> Tensor:
-    """Each image through a window of its own size whose corner lies at (top, left) of it, ``[batch]`` int64 each."""
-    count, channels, height, width = images.shape
-    rows = torch.arange(height, device=images.device) + top[:, None]
-    columns = torch.arange(width, device=images.device) + left[:, None]
-    inside_rows, inside_columns = _inside(rows, height, fill), _inside(columns, width, fill)
-    flat = (inside_rows[:, :, None] * width + inside_columns[:, None, :]).view(count, 1, -1)
-    moved = images.reshape(count, channels, -1).gather(2, flat.expand(-1, channels, -1)).view(images.shape)
-    if fill != "zero":
-        return moved
-    visible = (rows == inside_rows)[:, :, None] & (columns == inside_columns)[:, None, :]
-    return moved * visible[:, None].to(moved.dtype)
+    Args:
+        images: ``[batch, channels, height, width]``.
+        top: ``[batch]`` int64 rows from the image's corner to the window's, in ``-reach .. reach``.
+        left: ``[batch]`` int64 columns, likewise.
+        reach: Largest movement.
+        fill: What lies around the image.
+    """
+    mode = {"zero": "constant", "edge": "replicate", "reflect": "reflect"}[fill]
+    padded = functional.pad(images, (reach,) * 4, mode=mode)
+    # Every window as a view of the padded images; the one gather below copies a window for each.
+    windows = padded.unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)
+    return windows[torch.arange(len(images), device=images.device), :, top + reach, left + reach]
 
 
 @component("augment", "shift")
@@ -75,7 +72,7 @@ class Shift:
         if self.pixels == 0:
             return batch
         top, left = integers(batch.seeds, -self.pixels, self.pixels + 1, 0, (2,)).unbind(1)
-        return batch.with_(inputs=_window(batch.inputs, top, left, self.fill))
+        return batch.with_(inputs=_window(batch.inputs, top, left, self.pixels, self.fill))
 
 
 @component("augment", "flip")
@@ -132,7 +129,7 @@ class Crop:
         if self.padding == 0:
             return batch
         top, left = integers(batch.seeds, -self.padding, self.padding + 1, 0, (2,)).unbind(1)
-        return batch.with_(inputs=_window(batch.inputs, top, left, self.fill))
+        return batch.with_(inputs=_window(batch.inputs, top, left, self.padding, self.fill))
 
 
 @component("augment", "noise")

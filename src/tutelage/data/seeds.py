@@ -38,13 +38,13 @@ def _hash_int(value: int) -> int:
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:
     """Logical shift: torch's ``>>`` on int64 copies the sign bit, which the mask removes."""
-    return (value >> bits) & ((1 << (64 - bits)) - 1)
+    return (value >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _hash(value: Tensor) -> Tensor:
-    value = (value ^ _shift_right(value, 30)) * _signed(_FIRST)
-    value = (value ^ _shift_right(value, 27)) * _signed(_SECOND)
-    return value ^ _shift_right(value, 31)
+    value = _shift_right(value, 30).bitwise_xor_(value).mul_(_signed(_FIRST))
+    value = _shift_right(value, 27).bitwise_xor_(value).mul_(_signed(_SECOND))
+    return _shift_right(value, 31).bitwise_xor_(value)
 
 
 def mix(seed: int, epoch: int, ids: Tensor) -> Tensor:
@@ -126,7 +126,8 @@ def integers(seeds: Tensor, low: int, high: int, salt: int, shape: Sequence[int]
 
 def derive(seeds: Tensor, place: int) -> Tensor:
     """``[batch]`` int64 seeds for one of several places that use the same salts, e.g. one augmentation of a chain."""
-    return _hash(_hash(seeds) + _signed((place + 1) * _GOLDEN))
+    # The other constant keeps these apart from the words that ``uniform(seeds, salt)`` hashes.
+    return _hash((seeds ^ _signed(_SECOND)) + _signed((place + 1) * _GOLDEN))
 
 
 def shuffle(count: int, seed: int, epoch: int = 0) -> Tensor:
