@@ -14,10 +14,10 @@ from tutelage.recipe.errors import InputError, nearest
 def freeze(module: nn.Module, globs: Iterable[str]) -> list[str]:
     """Freeze parameters, and keep what they belong to in evaluation mode.
 
-    A glob names modules (all below them is frozen) or single parameters, segment by segment: ``blocks.0``, ``blocks.*``,
-    ``**.bias``, ``*`` for everything. Frozen modules stay in evaluation mode whatever ``train()`` says afterwards: the running
-    statistics of a frozen batch normalisation do not move, a frozen dropout drops nothing. The model can still be
-    copied and pickled; `load_state_dict` is not affected.
+    A glob names modules (all below them is frozen) or single parameters, segment by segment: ``blocks.0``,
+    ``blocks.*``, ``**.bias``, ``*`` for everything. Frozen modules stay in evaluation mode whatever ``train()`` says
+    afterwards: the running statistics of a frozen batch normalisation do not move, a frozen dropout drops nothing. The
+    model can still be copied and pickled; `load_state_dict` is not affected.
 
     Args:
         module: The model, changed in place.
@@ -74,8 +74,8 @@ def _remain(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 def _all_frozen(module: nn.Module, frozen: set[int]) -> Iterator[nn.Module]:
-    """Modules whose own parameters are all frozen: matched by parameter, they are frozen as modules."""
+    """Innermost modules whose parameters are all frozen: matched by parameter, they are frozen as modules."""
     for part in module.modules():
         own = [id(parameter) for parameter in part.parameters(recurse=False)]
-        if own and frozen.issuperset(own):
+        if own and frozen.issuperset(own) and not any(True for _ in part.children()):
             yield part

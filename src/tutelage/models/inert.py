@@ -26,8 +26,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def dry_forward(module: nn.Module, example: Tensor) -> Any:
     """The output of an evaluation forward that computes shapes only, where the model can: no arithmetic, no memory.
 
-    A model whose forward needs values (``.item()``, tensors that are no buffers) is run for real instead, on copies of its
-    buffers; either way no parameter, buffer, mode or random state moves. Hooks fire.
+    A model whose forward needs values (``.item()``, tensors that are no buffers) is run for real instead, on copies of
+    its buffers; either way no parameter, buffer, mode or random state moves. Hooks fire.
 
     Args:
         module: Any model.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Lt
@@ -43,7 +44,7 @@ class MLP(nn.Module):
         widths = [math.prod(data.input_shape), *hidden]
         self.flatten = nn.Flatten()
         self.blocks = nn.Sequential()
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers = [nn.Linear(before, after), _ACTIVATIONS[activation](), *([nn.Dropout(dropout)] if dropout else [])]
             self.blocks.append(nn.Sequential(*layers))
         self.head = nn.Linear(widths[-1], data.classes)

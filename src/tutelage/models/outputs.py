@@ -16,8 +16,8 @@ class Outputs:
     Args:
         logits: ``[batch, classes]``.
         taps: What was captured, by the name it was asked for: a standard tap (``embedding``: ``[batch, width]``, the
-            classifier's input; ``features``: ``[batch, channels, height, width]`` or ``[batch, tokens, width]``, the last
-            feature map), or a dotted path inside the model.
+            classifier's input; ``features``: ``[batch, channels, height, width]`` or ``[batch, tokens, width]``, the
+            last feature map), or a dotted path inside the model.
     """
 
     logits: Tensor

@@ -23,13 +23,13 @@ __all__ = ["Participant", "freeze", "stay_in_eval", "stays_in_eval"]
 class Participant:
     """A named model of a method.
 
-    One that is not trained has its parameters frozen, stays in evaluation mode and runs without a graph: under ``no_grad``
-    and not ``inference_mode``, because a student's loss saves the teacher's outputs for its backward pass, which inference
-    tensors forbid. With ``gradients=True`` its forward keeps a graph all the same, so that gradients reach its features and
-    inputs, though never its parameters.
+    One that is not trained has its parameters frozen, stays in evaluation mode and runs without a graph: under
+    ``no_grad`` and not ``inference_mode``, because a student's loss saves the teacher's outputs for its backward pass,
+    which inference tensors forbid. With ``gradients=True`` its forward keeps a graph all the same, so that gradients
+    reach its features and inputs, though never its parameters.
 
-    The taps sit in the raw module; forwards go through `wrapped`, whatever that is. Standard taps of a module that declares
-    none are found at the first forward, from its inputs' shape.
+    The taps sit in the raw module; forwards go through `wrapped`, whatever that is. Standard taps of a module that
+    declares none are found at the first forward, from its inputs' shape.
 
     Args:
         name: Its role, e.g. ``teacher``.

@@ -43,10 +43,11 @@ class _Call:
 def standard_taps_of(module: nn.Module, example: Tensor | None = None) -> dict[str, str]:
     """Where a model's ``embedding``, ``features`` and ``classifier`` are.
 
-    A model's own ``standard_taps`` count. Otherwise one dry forward tells: the classifier is the last ``nn.Linear`` called
-    whose output is ``[batch, classes]``, the embedding what enters it, the features the last feature map before it,
-    ``[batch, channels, height, width]`` or ``[batch, tokens, width]``, with more than one position if there is such a one.
-    A model without an ``nn.Linear`` or a feature map lacks those taps. Neither its state nor the random state moves.
+    A model's own ``standard_taps`` count. Otherwise one dry forward tells: the classifier is the last ``nn.Linear``
+    called whose output is ``[batch, classes]``, the embedding what enters it, the features the last feature map before
+    it, ``[batch, channels, height, width]`` or ``[batch, tokens, width]``, with more than one position if there is
+    such a one. A model without an ``nn.Linear`` or a feature map lacks those taps. Neither its state nor the random
+    state moves.
 
     Args:
         module: The model.

@@ -21,15 +21,15 @@ __all__ = ["Taps", "places", "standard_taps_of", "tap_tree"]
 class Taps:
     """Captures what passes named places of a module during its forward.
 
-    A name is a standard tap (``embedding``, ``features``, ``classifier``), a dotted path (``blocks.1``), or a glob whose
-    segments are matched one by one (``layers.*.attn``; ``**`` for any depth). ``path:input`` captures what enters a module
-    instead of what leaves it; ``path:output`` also reaches a module that bears a standard tap's name. Of a module that
-    returns or takes several things, the first tensor is captured. Of a module that is called several times in one
-    forward, the last call is kept.
+    A name is a standard tap (``embedding``, ``features``, ``classifier``), a dotted path (``blocks.1``), or a glob
+    whose segments are matched one by one (``layers.*.attn``; ``**`` for any depth). ``path:input`` captures what enters
+    a module instead of what leaves it; ``path:output`` also reaches a module that bears a standard tap's name. Of a
+    module that returns or takes several things, the first tensor is captured. Of a module that is called several times
+    in one forward, the last call is kept.
 
     What is captured keeps its graph: gradients flow to it and through it. The module's ``state_dict``, results, copies
-    and pickles are what they were without taps (a copy is not tapped). Place taps before a model is compiled, for compiled
-    code does not look for new hooks.
+    and pickles are what they were without taps (a copy is not tapped). Place taps before a compiled model's first
+    forward, for compiled code does not look for new hooks.
 
     Args:
         module: The raw module, never a wrapper around it.

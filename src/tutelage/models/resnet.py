@@ -1,0 +1,79 @@
+"""ResNet for small images, as its paper has it for CIFAR-10 (arXiv:1512.03385, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tutelage.data.batch import DataInfo
+from tutelage.models.shapes import image_shape
+from tutelage.recipe.errors import InputError
+from tutelage.recipe.registry import component
+
+
+@component("model", "resnet")
+class ResNet(nn.Module):
+    """Residual network with three stages, ``blocks.0`` to ``blocks.2``, whose shortcuts have no parameters.
+
+    From arXiv:1512.03385, section 4.2: depth ``6n + 2`` means n blocks of two convolutions in each stage.
+
+    Args:
+        data: What it is built for.
+        depth: Weighted layers: 8, 14, 20, 32, 44, 56, 110 or any other 6n + 2.
+        width: Channels of the first stage; the second has twice, the third four times as many.
+    """
+
+    standard_taps: ClassVar[Mapping[str, str]] = {"embedding": "head:input", "features": "blocks", "classifier": "head"}
+
+    def __init__(
+        self, data: DataInfo, /, *, depth: Annotated[int, Ge(8)] = 20, width: Annotated[int, Ge(1)] = 16
+    ) -> None:
+        super().__init__()
+        count, rest = divmod(depth - 2, 6)
+        if rest or not count:
+            low = max(8, 6 * count + 2)
+            raise InputError(f"resnet: depth must be 6n + 2, not {depth}; the nearest are {low} and {low + 6}")
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_shape(data, "resnet")[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.blocks = nn.Sequential()
+        before = width
+        for stage in range(3):
+            after = width * 2**stage
+            blocks = [_Block(before if i == 0 else after, after, 2 if stage and i == 0 else 1) for i in range(count)]
+            self.blocks.append(nn.Sequential(*blocks))
+            before = after
+        self.head = nn.Linear(before, data.classes)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``[batch, channels, height, width]`` to ``[batch, classes]`` logits."""
+        logits: Tensor = self.head(self.blocks(self.stem(inputs)).mean((2, 3)))
+        return logits
+
+
+class _Block(nn.Module):
+    """Two convolutions and the identity; where the shape changes it is subsampled and padded with zeros (option A)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, after - before
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        if self.padding:
+            low = self.padding // 2
+            shortcut = functional.pad(shortcut, (0, 0, 0, 0, low, self.padding - low))
+        return torch.relu(inner + shortcut)

@@ -1,0 +1,235 @@
+"""Weights on disk: safetensors only, each mistake named, and enough beside them to build the model again."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.data.batch import DataInfo
+from tutelage.models.weight_files import read_tensors
+from tutelage.recipe.errors import InputError, RunError, nearest
+from tutelage.recipe.registry import registry
+from tutelage.recipe.runfolder import atomic_write
+from tutelage.recipe.spec import Spec, plain
+
+WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def load_weights(module: nn.Module, source: str | Path, *, trust_pickle: bool = False) -> Path:
+    """Load weights into a module, in place: all of them, or none.
+
+    Args:
+        module: The model; names and shapes must be those of the file.
+        source: A ``.safetensors`` file, a model folder, or a run folder.
+        trust_pickle: Also read pickles (``.pt``, ``.pth``, ``.bin``, ...), which can run code when read.
+
+    Returns:
+        The file that was read.
+
+    Raises:
+        InputError: There is no such file, it is a pickle or damaged, or its tensors are not the model's; the text lists
+            what differs.
+    """
+    path, found = read_tensors(Path(source), trust_pickle=trust_pickle)
+    load_tensors(module, found, str(path))
+    return path
+
+
+def load_tensors(module: nn.Module, found: Mapping[str, Tensor], where: str) -> None:
+    """Load tensors by name into a module, in place: all of them, or none.
+
+    Args:
+        module: The model.
+        found: Tensors by name, as `torch.nn.Module.state_dict` has them; tied ones once or repeatedly.
+        where: How errors call their source.
+
+    Raises:
+        InputError: Names, shapes or kinds of number differ.
+    """
+    wanted = module.state_dict(keep_vars=True)
+    tensors = _renamed(module, found, wanted)
+    aliases: dict[int, list[str]] = {}
+    for name, tensor in wanted.items():
+        aliases.setdefault(id(tensor), []).append(name)
+    for names in aliases.values():
+        present = [name for name in names if name in tensors]
+        if present:
+            tensors.update({name: tensors[present[0]] for name in names if name not in tensors})
+    problems = _differences(tensors, wanted)
+    if problems:
+        raise InputError(f"{where} does not fit the model {type(module).__name__}:\n" + "\n".join(problems))
+    with torch.no_grad():
+        module.load_state_dict(tensors)
+
+
+def _renamed(module: nn.Module, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the model's own names: wrappers' prefixes taken off, a prefix left out when saving put back."""
+    tensors = dict(found)
+    for prefix in _WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors) and not set(tensors) & set(wanted):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    prefix = getattr(module, "weights_prefix", "")
+    if prefix and not any(name.startswith(prefix) for name in tensors):
+        tensors = {prefix + name: tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], limit: int = 10) -> list[str]:
+    shapes, kinds = [], []
+    for name in wanted:
+        if name not in found:
+            continue
+        old, new = wanted[name], found[name]
+        if old.shape != new.shape:
+            shapes.append(f"  {name}: expected shape {list(old.shape)}, found {list(new.shape)}")
+        elif old.is_floating_point() != new.is_floating_point():
+            kinds.append(f"  {name}: expected {old.dtype}, found {new.dtype}")
+    missing = [name for name in wanted if name not in found]
+    spare = [name for name in found if name not in wanted]
+    lost = [f"  {name}: missing. {nearest(name, spare) if spare else ''}".rstrip() for name in missing]
+    extra = [f"  {name}: not in the model. {nearest(name, missing) if missing else ''}".rstrip() for name in spare]
+    out: list[str] = []
+    for group in (shapes, kinds, lost, extra):
+        out += group[:limit]
+        if len(group) > limit:
+            out.append(f"  ... and {len(group) - limit} more like these")
+    return out
+
+
+def save_weights(module: nn.Module, folder: str | Path, config: Mapping[str, Any]) -> Path:
+    """Write ``model.safetensors`` and ``config.json``, each whole or not at all.
+
+    A tensor that has several names is stored under its first. A model of transformers is written so that transformers
+    reads the folder too.
+
+    Args:
+        module: The model, not a wrapper around it.
+        folder: Where to; made if it is not there.
+        config: How to build it again, see `describe`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: The disk is full or cannot be written.
+    """
+    folder = Path(folder)
+    content = {**_hub_config(module), "tutelage": {"format": FORMAT, **plain(config)}}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made: {error.strerror or error}") from error
+    write_safetensors(module, folder / WEIGHTS)
+    # Last, so that a folder that has it has its weights.
+    atomic_write(folder / CONFIG, json.dumps(content, indent=2, sort_keys=True, default=str) + "\n")
+    return folder
+
+
+def write_safetensors(module: nn.Module, path: Path) -> None:
+    """Write a module's state as one safetensors file, whole or not at all.
+
+    Raises:
+        RunError: The disk is full or cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    prefix = getattr(module, "weights_prefix", "")
+    seen: set[int] = set()
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            # A copy only where two names view one memory, which the format refuses.
+            tensors[name.removeprefix(prefix)] = tensor.detach().contiguous()
+            seen.add(id(tensor))
+    storages: dict[int, int] = {}
+    for tensor in tensors.values():
+        storages[tensor.untyped_storage().data_ptr()] = storages.get(tensor.untyped_storage().data_ptr(), 0) + 1
+    tensors = {n: t.clone() if storages[t.untyped_storage().data_ptr()] > 1 else t for n, t in tensors.items()}
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        try:
+            save_file(tensors, beside, metadata={"format": "pt"})
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _hub_config(module: nn.Module) -> dict[str, Any]:
+    config = getattr(module, "hub_config", None)
+    return dict(config()) if callable(config) else {}
+
+
+def describe(name: str, args: Mapping[str, Any], data: DataInfo) -> dict[str, Any]:
+    """What `save_weights` stores for `load_model` to build a model from.
+
+    Args:
+        name: The component, or ``package.module:Class``.
+        args: Its arguments.
+        data: What it was built for.
+    """
+    return {"component": name, "args": plain(args), "data": asdict(data)}
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """Build the model that `save_weights` wrote and load its weights; the random state does not move.
+
+    Args:
+        folder: A model folder, or a run folder.
+
+    Raises:
+        InputError: The folder has no usable ``config.json``, the component is unknown, or the weights do not fit.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file() and (folder / "model" / CONFIG).is_file():
+        folder = folder / "model"
+    name, args, data = read_config(folder)
+    with torch.random.fork_rng(devices=[]):
+        builder = None if ":" in name else registry().load("model", name)
+        if hasattr(builder, "from_folder"):
+            module = builder.from_folder(folder, data, **args)
+        else:
+            module = Spec("model", name, args).build(data)
+    if not isinstance(module, nn.Module):
+        raise InputError(f"the model '{name}' is a {type(module).__name__}, not a torch.nn.Module")
+    load_weights(module, folder / WEIGHTS)
+    return module
+
+
+def read_config(folder: Path) -> tuple[str, dict[str, Any], DataInfo]:
+    """Component, arguments and data facts of a model folder.
+
+    Raises:
+        InputError: There is no ``config.json``, or it does not say these.
+    """
+    path = folder / CONFIG
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} is not a model folder: it has no {CONFIG}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    ours = content.get("tutelage") if isinstance(content, dict) else None
+    if not isinstance(ours, dict):
+        raise InputError(f"{path} does not say how to build the model: it was not written by Tutelage")
+    if not isinstance(ours.get("format"), int) or ours["format"] > FORMAT:
+        raise InputError(f"{path} has format {ours.get('format')!r}; this Tutelage reads up to {FORMAT}")
+    try:
+        info = ours["data"]
+        shape, names = tuple(map(int, info["input_shape"])), tuple(map(str, info["class_names"]))
+        data = DataInfo(shape, int(info["classes"]), names, str(info["fingerprint"]))
+        return str(ours["component"]), dict(ours["args"]), data
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
