@@ -97,9 +97,11 @@ class Room:
         Raises:
             InputError: A tap matches nothing; the text lists the nearest real ones.
         """
-        participant = Participant(name, self.modules[name], trainable=False, taps=self.taps(name))
         modes = {module: module.training for module in self.modules[name].modules()}
         flags = {p: p.requires_grad for p in self.modules[name].parameters()}
+        participant = Participant(
+            name, self.modules[name], trainable=False, taps=self.taps(name), example=self.example.inputs
+        )
         try:
             self.modules[name].eval()
             with torch.no_grad():

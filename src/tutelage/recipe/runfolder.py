@@ -163,6 +163,10 @@ class RunFolder:
             )
         return run
 
+    def discard(self) -> None:
+        """Take away a run that turned out to be impossible before it did anything."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def recipe(self) -> Recipe:
         """The recipe as it was resolved.
 

@@ -1,0 +1,278 @@
+"""What a user can do, as functions: run, resume, check, export. The command line calls these and prints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tutelage.recipe.errors import InputError, Problem, RecipeError, TutelageError
+from tutelage.recipe.loading import load_recipe
+from tutelage.recipe.registry import registry
+from tutelage.recipe.runfolder import RunFolder
+from tutelage.recipe.spec import Recipe, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tutelage.engine.listening import Listener
+    from tutelage.engine.method import Result
+    from tutelage.engine.run import Run
+    from tutelage.measure import Predicted
+    from tutelage.report.evidence import Row
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done.
+
+    Args:
+        folder: Its folder.
+        report: Its report, as in ``report.json``.
+    """
+
+    folder: Path
+    report: Mapping[str, Any]
+
+
+def run(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    root: str | Path = "runs",
+    run_dir: str | Path | None = None,
+    listener: Listener | None = None,
+) -> Finished:
+    """Do what a recipe says, from nothing to the report.
+
+    Args:
+        recipe: A recipe, a file that holds one, or its content.
+        overrides: ``key.key=value`` changes to it.
+        root: Folder that the run's folder is made in.
+        run_dir: Exactly this folder instead.
+        listener: Hears of progress.
+
+    Raises:
+        InputError: The recipe or what it names is wrong; no folder is left behind.
+        RunError: The run failed; the folder holds what there is.
+    """
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    look_over(loaded)
+    folder = _folder(loaded, root, run_dir)
+    return _go(loaded, folder, listener, first=True)
+
+
+def resume(run_dir: str | Path, *, listener: Listener | None = None) -> Finished:
+    """Go on with a run that was interrupted, killed or failed; a finished one is only reported again.
+
+    Raises:
+        InputError: The folder holds no run of this version, or another process works in it.
+        RunError: The run failed.
+    """
+    folder = RunFolder.open(run_dir)
+    return _go(folder.recipe(), folder, listener, first=False)
+
+
+def look_over(recipe: Recipe) -> None:
+    """Find the mistakes that need the method's own eyes, before a folder is made.
+
+    Raises:
+        RecipeError: All of them.
+    """
+    problems: list[Problem] = []
+    for spec in (recipe.method, *recipe.also, *(stage.method for stage in recipe.stages)):
+        if not spec.foreign:
+            problems.extend(registry().load("method", spec.name).check(recipe))
+    for slot, spec in recipe.slots.items():
+        if isinstance(spec, Spec) and spec.kind == "model":
+            weights = spec.extras.get("weights")
+            if isinstance(weights, str | Path):
+                from tutelage.models.weights import find_weights
+
+                try:
+                    find_weights(weights)
+                except InputError as error:
+                    where = spec.place
+                    problems.append(Problem(str(error), (slot, "weights"), where.file, where.line, where.column))
+    if problems:
+        raise RecipeError(problems=tuple(dict.fromkeys(problems)))
+
+
+def _folder(recipe: Recipe, root: str | Path, run_dir: str | Path | None) -> RunFolder:
+    """The run's folder: made by the first process, opened by the others."""
+    rank = int(os.environ.get("RANK", "0"))
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or rank == 0:
+        if run_dir is not None:
+            return RunFolder.create(recipe, run_dir, exact=True)
+        return RunFolder.create(recipe, root)
+    if run_dir is None:
+        raise InputError("with several processes, name the run's folder: --run-dir DIR")
+    return RunFolder(Path(run_dir))
+
+
+def _go(recipe: Recipe, folder: RunFolder, listener: Listener | None, *, first: bool) -> Finished:
+    from tutelage.engine.listening import Silence
+    from tutelage.engine.run import Run
+    from tutelage.engine.stopping import Interrupted, Interruption
+
+    interruption = Interruption()
+    main = int(os.environ.get("RANK", "0")) == 0
+    with folder.lock() if main else nullcontext(), interruption.listening():
+        if main:
+            folder.event("started" if first else "resumed")
+        try:
+            run = Run(recipe, folder, listener or Silence(), interruption)
+            if main:
+                folder.update_manifest(
+                    data={"fingerprint": run.splits.info.fingerprint, **dict(run.splits.record)},
+                    processes=run.accelerator.num_processes,
+                )
+            report = _carry(run)
+            run.accelerator.end_training()
+        except Interrupted:
+            raise
+        except TutelageError as error:
+            if main:
+                folder.event("failed", error=str(error))
+                if first and isinstance(error, InputError):
+                    folder.discard()
+            raise
+        if main:
+            folder.event("done")
+    return Finished(folder.path, report)
+
+
+def _carry(run: Run) -> Mapping[str, Any]:
+    """Sources, transfer, control; then what they can do, written down."""
+    from tutelage.models.weights import save_weights
+    from tutelage.report.answers import build
+    from tutelage.report.evidence import Evidence
+    from tutelage.report.html import save_html
+    from tutelage.report.store import save_report
+
+    recipe = run.recipe
+    before = _before(run)
+    run.sources()
+    method = run.transfer()
+    twin = run.baseline()
+    rows = [_source_row(run, slot) for slot in _source_slots(recipe)]
+    for result in method.results(run):
+        rows.append(_row(run, result, before if result.role == "recipient" else None))
+    if twin is not None:
+        from tutelage.engine.method import Result
+
+        rows.append(_row(run, Result("student without transfer", twin, "baseline", (twin,)), None))
+    measures = [spec.build() for spec in recipe.measure]
+    entry = registry().get("method", recipe.method.name)
+    stopped = [r["stopped"] for r in run.records.values() if r.get("stopped")]
+    evidence = Evidence(
+        method=recipe.method.name,
+        route=entry.route,
+        status="done",
+        rows=rows,
+        measures=measures,
+        artifacts={"model": "model", "report": "report.html", "recipe": "recipe.yaml"},
+        warnings=[*run.warnings, *(f"ended early: {reason}" for reason in stopped)],
+        curves=[epoch for record in run.records.values() for epoch in record["history"]],
+        class_names=run.splits.info.class_names,
+    )
+    report = build(evidence)
+    if run.accelerator.is_main_process:
+        student = next(r for r in reversed(method.results(run)) if r.role == "recipient")
+        save_weights(student.modules[0], run.folder.path / "model", model_config(run, "student"))
+        save_report(report, run.folder.path)
+        try:
+            save_html(run.folder.path)
+        except InputError as error:
+            run.listener.note(str(error))
+    return report
+
+
+def model_config(run: Run, slot: str) -> dict[str, Any]:
+    """How to build a slot's model again: what ``config.json`` beside its weights says."""
+    spec: Spec = run.recipe.slots[slot]
+    info = run.splits.info
+    return {
+        "model": {"name": spec.name, "args": {k: v for k, v in spec.to_dict().items() if k in spec.args}},
+        "data": {
+            "input_shape": list(info.input_shape),
+            "classes": info.classes,
+            "class_names": list(info.class_names),
+            "fingerprint": info.fingerprint,
+        },
+    }
+
+
+def _before(run: Run) -> Predicted | None:
+    """What the student predicted before, where it began with knowledge of its own."""
+    spec = run.recipe.slots.get("student")
+    if not isinstance(spec, Spec) or spec.extras.get("weights") is None:
+        return None
+    module = run.fresh("student") if isinstance(spec.extras["weights"], str | Path) else run.source("student")
+    return _predicted(run, "student before", module, (module,))
+
+
+def _source_slots(recipe: Recipe) -> list[str]:
+    slots = registry().get("method", recipe.method.name).slots
+    return [s for s, kind in slots.items() if kind.rstrip("?*") == "model" and s != "student" and s in recipe.slots]
+
+
+def _source_row(run: Run, slot: str) -> Row:
+    from tutelage.engine.method import Result
+
+    module = run.source(slot)
+    return _row(run, Result(slot, module, "source", (module,)), None)
+
+
+def _predicted(run: Run, name: str, call: Any, modules: tuple[nn.Module, ...], *, train: bool = False) -> Predicted:
+    from tutelage.engine.predicting import predict
+    from tutelage.measure import Predicted
+
+    examples = run.splits.train if train else run.splits.test
+    for module in modules:
+        module.to(run.accelerator.device)
+    logits, labels, ids = predict(call, modules, examples, run.accelerator.device)
+    return Predicted(name, logits, labels, ids)
+
+
+def _row(run: Run, result: Result, before: Predicted | None) -> Row:
+    from tutelage.models.cost import cost_of
+    from tutelage.report.evidence import Row
+
+    asked = {spec.name for spec in run.recipe.measure}
+    cost: dict[str, float | None] = {}
+    if "cost" in asked:
+        example = run.splits.test.fetch(range(min(128, len(run.splits.test)))).inputs.to(run.accelerator.device)
+        each = [cost_of(module, example) for module in result.modules]
+        cost = {key: sum(c[key] for c in each) for key in ("parameters", "flops", "latency")}
+        cost |= _training_cost(run, result)
+    return Row(
+        name=result.name,
+        role=result.role,
+        predicted=_predicted(run, result.name, result.predict, result.modules),
+        train_predicted=(
+            _predicted(run, result.name, result.predict, result.modules, train=True) if "membership" in asked else None
+        ),
+        before=before,
+        cost=cost,
+    )
+
+
+def _training_cost(run: Run, result: Result) -> dict[str, float | None]:
+    """Time and memory of the stages that made a row: those that trained its model."""
+    names = {"source": (result.name,), "baseline": ("baseline",)}.get(result.role)
+    mine = [
+        record
+        for name, record in run.records.items()
+        if (name in names if names is not None else name not in ("baseline", *_source_slots(run.recipe)))
+    ]
+    if not mine:
+        return {}
+    return {
+        "wall_time": sum(r["seconds"] for r in mine),
+        "cpu_time": sum(r["cpu_seconds"] for r in mine),
+        "peak_memory": max(r["peak_memory"] for r in mine),
+    }

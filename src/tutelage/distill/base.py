@@ -1,0 +1,164 @@
+"""What the distillation methods share: a frozen teacher, a student, and terms that compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from torch import nn
+
+from tutelage.data.batch import Batch
+from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
+from tutelage.engine.run import Run
+from tutelage.engine.terms import Losses
+from tutelage.losses import cross_entropy
+from tutelage.models.outputs import Outputs
+from tutelage.recipe.errors import InputError, Problem
+from tutelage.recipe.spec import Recipe, Spec
+
+
+class Distillation(Method):
+    """A student learns from a frozen teacher on the same batches: one turn, one stage (or the recipe's ``stages``).
+
+    Subclasses say in ``loss`` what is compared; ``setup`` is theirs to place taps and build projectors in.
+    """
+
+    slots: ClassVar[dict[str, str]] = {"teacher": "model", "student": "model", "data": "data"}
+
+    same_classes: ClassVar[bool] = True
+    """Whether teacher and student must name the same classes."""
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> list[Problem]:
+        """A teacher that was never taught has nothing to transfer."""
+        teacher = recipe.slots.get("teacher")
+        if not isinstance(teacher, Spec) or teacher.extras.get("weights") is not None:
+            return []
+        # A model that comes with its own weights, or that the user wrote, may know something already.
+        if teacher.foreign or teacher.name == "transformers":
+            return []
+        where = teacher.place
+        return [
+            Problem(
+                f"the teacher '{teacher.name}' has no weights, so it would teach noise.",
+                ("teacher",),
+                where.file,
+                where.line,
+                where.column,
+                "Give it `weights: <run or file>`, or `weights: {train: {epochs: 15}}` to train it first.",
+            )
+        ]
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
+        """Named terms; ``task`` is the one that needs no teacher."""
+        raise NotImplementedError(f"{type(self).__name__} compares nothing")
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
+        """`loss`."""
+        return self.loss(student, teacher, batch)
+
+    def compare(self, step: Step) -> Losses:
+        """Both models on the batch, then the loss."""
+        teacher = step.forward("teacher")
+        return self(step.forward("student"), teacher, step.batch)
+
+    def turns(self) -> Sequence[Turn]:
+        """The student moves, and with it what the method owns."""
+        return (Turn("transfer", self.compare),)
+
+    def stages(self, run: Run) -> Iterator[Train]:
+        """One stage, or those of the recipe: each goes on with the student of the last."""
+        models = {"teacher": run.source("teacher"), "student": run.source("student")}
+        if not run.recipe.stages:
+            yield Train("transfer", self, models, run.recipe.train)
+            return
+        last: str | None = None
+        for section in run.recipe.stages:
+            own = section.method == run.recipe.method and section.also == run.recipe.also
+            method = self if own else run.method(section.method, section.also)
+            settings = replace(section.train, epochs=section.train.epochs)
+            yield Train(section.name, method, models, settings, continues=last)
+            last = section.name
+
+    def results(self, run: Run) -> Sequence[Result]:
+        """The student."""
+        student = run.models["student"]
+        return (Result("student", lambda inputs: self.predict(student, inputs), "recipient", (student,)),)
+
+    def stacked_with(self, others: Sequence[Method]) -> Distillation:
+        """This method with the transfer terms of others added to its loss.
+
+        Raises:
+            InputError: One of them compares no teacher with a student.
+        """
+        return Stacked(self, others)
+
+
+class Stacked(Distillation):
+    """One method's loss plus the transfer terms of others.
+
+    Args:
+        first: Gives the task term too.
+        others: Give all their terms but the task.
+
+    Raises:
+        InputError: One of the others is no plain distillation.
+    """
+
+    def __init__(self, first: Distillation, others: Sequence[Method]) -> None:
+        super().__init__()
+        wrong = [type(o).__name__ for o in others if not isinstance(o, Distillation)]
+        if wrong:
+            raise InputError(f"also: {', '.join(wrong)} has no transfer term that can be added to another method's loss")
+        self.first = first
+        self.others = nn.ModuleList(others)
+
+    def setup(self, room: Room) -> None:
+        """Each in turn; a tap that two of them ask for is placed once."""
+        for part in (self.first, *self.others):
+            assert isinstance(part, Method)
+            part.setup(room)
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
+        """The first's terms under their names, the others' with their place and name before them."""
+        total = self.first.loss(student, teacher, batch)
+        for place, other in enumerate(self.others, 1):
+            assert isinstance(other, Distillation)
+            terms = other.loss(student, teacher, batch).without("task")
+            total = total | terms.prefixed(f"also{place}")
+        return total
+
+    def before_step(self, step: Step) -> None:
+        """Each in turn."""
+        for part in (self.first, *self.others):
+            assert isinstance(part, Method)
+            part.before_step(step)
+
+    def after_step(self, step: Step) -> None:
+        """Each in turn."""
+        for part in (self.first, *self.others):
+            assert isinstance(part, Method)
+            part.after_step(step)
+
+
+class LogitDistillation(Distillation):
+    """A distillation that compares logits of the same classes."""
+
+    def task(self, student: Outputs, batch: Batch) -> Losses:
+        """Cross-entropy with the labels, per sample, under the name ``task``."""
+        return Losses(task=cross_entropy(student.logits, batch.labels))
+
+    def setup(self, room: Room) -> None:
+        """Refuse a pair that names different classes, before anything is trained.
+
+        Raises:
+            InputError: The class counts differ.
+        """
+        counts = {name: room.look(name).logits.shape[-1] for name in ("teacher", "student")}
+        if counts["teacher"] != counts["student"]:
+            raise InputError(
+                f"the teacher names {counts['teacher']} classes and the student {counts['student']}: this method compares "
+                "their logits class by class. Give both heads of the same size, or use a method that compares features or "
+                "relations, such as 'rkd'"
+            )
