@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _FACTS = (
     *(("fidelity", "agreement"), ("calibration", "ece"), ("leakage", "membership_auc")),
-    *(("cost", name) for name in ("parameters", "flops", "latency", "peak_memory", "wall_time", "cpu_time")),
+    *(("cost", name) for name in text.COSTS),
 )
 _LABELS, _WIDE, _NARROW = 23, 23, 15
 

@@ -26,6 +26,8 @@ TITLES: Mapping[str, str] = {
     "cpu_time": "CPU time",
     "gap_recovered": "gap recovered",
 }
+COSTS = ("parameters", "flops", "latency", "peak_memory", "wall_time", "cpu_time")
+"""Costs in the order they are shown."""
 Measured = Mapping[str, Any]
 
 
@@ -52,7 +54,11 @@ def value(name: str, number: Measured | None, *, signed: bool = False) -> str:
     if number is None or number.get("value") is None:
         return NOT_MEASURED
     amount = float(number["value"])
-    return quantity(name, amount) if _counted(name) else _fixed(name, amount, signed) + (" %" if is_share(name) else "")
+    if _counted(name):
+        return quantity(name, amount)
+    # A difference of two shares is in points, for a percentage of a percentage would be another number.
+    unit = (" points" if signed else " %") if is_share(name) else ""
+    return _fixed(name, amount, signed) + unit
 
 
 def bounds(name: str, number: Measured | None) -> str:
@@ -106,8 +112,7 @@ def _arrived(arrived: Measured, names: Mapping[str, str]) -> Answer:
         text += "; no baseline to compare with"
     else:
         than = "against no transfer" if reference == "baseline" else "against before"
-        points = _fixed(metric, gain["value"], True) + (" points" if is_share(metric) else "")
-        text += ", " + " ".join(part for part in (points, bounds(metric, gain), than) if part)
+        text += f", {full(metric, gain, signed=True)} {than}"
         good = _direction(gain, bool(arrived.get("higher_is_better", True)))
     if arrived.get("gap_recovered") is not None:
         text += f"; {full('gap_recovered', arrived['gap_recovered'])} of the gap to {names.get('source', 'the source')}"
