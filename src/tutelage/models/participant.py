@@ -63,6 +63,7 @@ class Participant:
         self.wrapped: Any = module
         self._asked = tuple(taps)
         self._taps: Taps | None = None
+        self._flags = [] if trainable else [(p, p.requires_grad) for p in module.parameters()]
         if not trainable:
             module.requires_grad_(False)
             module.eval()
@@ -124,9 +125,12 @@ class Participant:
         return part
 
     def close(self) -> None:
-        """Take the taps out of the module."""
+        """Take the taps out of the module; what was frozen only for this role can be trained in the next."""
         if self._taps is not None:
             self._taps.remove()
+        for parameter, flag in self._flags:
+            parameter.requires_grad_(flag)
+        self._flags = []
 
     def _place(self, example: Tensor | None) -> Taps:
         try:

@@ -18,10 +18,10 @@ from tutelage.recipe.registry import component
 
 @component("model", "vit")
 class ViT(nn.Module):
-    """Vision transformer for small images; the hidden states ``[batch, tokens, dim]`` are the taps ``blocks.*``.
+    """Small vision transformer; its hidden states ``[batch, tokens, dim]`` are the taps ``blocks.*``.
 
-    From arXiv:2010.11929, with the tokens' mean for the classifier unless a class token is asked for. A patch of one row,
-    ``[1, width]``, reads the image as a sequence of rows.
+    From arXiv:2010.11929, with the tokens' mean for the classifier unless a class token is asked for. A patch of one
+    row, ``[1, width]``, reads the image as a sequence of rows.
 
     Args:
         data: What it is built for.

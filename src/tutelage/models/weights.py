@@ -197,11 +197,8 @@ def load_model(folder: str | Path) -> nn.Module:
         folder = folder / "model"
     name, args, data = read_config(folder)
     with torch.random.fork_rng(devices=[]):
-        builder = None if ":" in name else registry().load("model", name)
-        if hasattr(builder, "from_folder"):
-            module = builder.from_folder(folder, data, **args)
-        else:
-            module = Spec("model", name, args).build(data)
+        from_folder = None if ":" in name else getattr(registry().load("model", name), "from_folder", None)
+        module = from_folder(folder, data, **args) if from_folder else Spec("model", name, args).build(data)
     if not isinstance(module, nn.Module):
         raise InputError(f"the model '{name}' is a {type(module).__name__}, not a torch.nn.Module")
     load_weights(module, folder / WEIGHTS)

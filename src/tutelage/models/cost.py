@@ -1,0 +1,156 @@
+"""What a model costs: parameters, FLOPs, latency, memory; counted on the model, or estimated without its weights."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from tutelage.data.batch import DataInfo
+from tutelage.models.inert import dry_forward, evaluating
+from tutelage.models.standard import parameters_of
+
+
+def cost(module: nn.Module, example: Tensor, *, seconds: float = 1.0) -> dict[str, float]:
+    """What one prediction takes.
+
+    Args:
+        module: The model; its state and modes do not move.
+        example: ``[batch, *input_shape]`` on the model's device.
+        seconds: Time to spend on each of the two latencies.
+
+    Returns:
+        ``parameters``; ``weights_bytes``, parameters and buffers; ``flops`` of one sample, a multiplication and an
+        addition counting as two; ``latency`` of one sample and ``latency_batch`` of the whole example, in seconds.
+    """
+    return {
+        "parameters": float(parameters_of(module)),
+        "weights_bytes": float(weights_bytes(module)),
+        "flops": float(flops(module, example)),
+        "latency": latency(module, example[:1], seconds=seconds),
+        "latency_batch": latency(module, example, seconds=seconds),
+    }
+
+
+def weights_bytes(module: nn.Module) -> int:
+    """Memory of a model's parameters and buffers, shared ones counted once."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+
+
+def flops(module: nn.Module, example: Tensor) -> int:
+    """Floating-point operations of a forward for one sample, a multiplication and an addition counting as two.
+
+    Matrix products, convolutions and attention count, element-wise work does not. Computed on shapes where the model
+    can.
+
+    Args:
+        module: The model; its state and modes do not move.
+        example: ``[batch, *input_shape]``, of which one sample is used.
+    """
+    # Fused attention kernels of processors are not known to the counter; the plain one is matrix products.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        dry_forward(module, example[:1])
+    return int(counter.get_total_flops())
+
+
+def latency(module: nn.Module, example: Tensor, *, seconds: float = 1.0, least: int = 5, most: int = 200) -> float:
+    """Median time of a forward, in seconds, after two that do not count.
+
+    Args:
+        module: The model.
+        example: ``[batch, *input_shape]`` on the model's device.
+        seconds: Time to spend.
+        least: Forwards that are timed even when they take longer.
+        most: Forwards after which it is enough.
+    """
+    times: list[float] = []
+    with evaluating(module), torch.inference_mode():
+        for _ in range(2):
+            module(example)
+        end = time.perf_counter() + seconds
+        while len(times) < least or (len(times) < most and time.perf_counter() < end):
+            _wait(example)
+            start = time.perf_counter()
+            module(example)
+            _wait(example)
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def estimate(builder: Callable[[DataInfo], nn.Module], data: DataInfo, batch_size: int) -> dict[str, int]:
+    """What training a model would take, without allocating its weights.
+
+    Args:
+        builder: Makes the model for the data, e.g. ``Spec.build``. One that cannot build on the meta device builds for
+            real.
+        data: What it is built for.
+        batch_size: Samples of a step.
+
+    Returns:
+        ``parameters``; ``bytes`` of parameters and buffers; ``flops`` of one sample's forward; ``activation_bytes``,
+        what a training forward of a batch keeps for its backward pass (0 where the model cannot run on shapes).
+    """
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                module = builder(data)
+        except (RuntimeError, NotImplementedError):
+            module = builder(data)
+        example = torch.empty(2, *data.input_shape, device=next(iter(module.parameters()), torch.empty(0)).device)
+        return {
+            "parameters": parameters_of(module),
+            "bytes": weights_bytes(module),
+            "flops": flops(module, example),
+            "activation_bytes": activation_bytes(module, data, batch_size),
+        }
+
+
+def activation_bytes(module: nn.Module, data: DataInfo, batch_size: int) -> int:
+    """Bytes that a training forward keeps for its backward pass, computed on shapes; 0 where the model cannot.
+
+    Args:
+        module: The model; its state and modes do not move.
+        data: Gives the samples' shape.
+        batch_size: Samples of a batch.
+    """
+    named = [*module.named_parameters(), *module.named_buffers()]
+    state = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
+    for name, parameter in module.named_parameters():
+        state[name].requires_grad_(parameter.requires_grad)
+    own = {tensor.untyped_storage()._cdata for tensor in state.values()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Any:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    modes = [(part, part.training) for part in module.modules()]
+    module.train()
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            inputs = torch.empty(batch_size, *data.input_shape, device="meta")
+            # The output holds the graph, and with it every storage: an address is not used twice while it lives.
+            output = torch.func.functional_call(module, state, (inputs,))
+        del output
+    except (RuntimeError, NotImplementedError):
+        return 0
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    return sum(kept.values())
+
+
+def _wait(example: Tensor) -> None:
+    """Accelerators work behind: their time is over when they have caught up."""
+    if example.is_cuda:
+        torch.cuda.synchronize(example.device)
+    elif example.device.type == "mps":
+        torch.mps.synchronize()
