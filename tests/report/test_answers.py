@@ -18,21 +18,8 @@ from tutelage.report.evidence import Evidence, Row
 from tutelage.report.store import to_json
 
 KEYS = [
-    "format",
-    "method",
-    "route",
-    "status",
-    "arrived",
-    "kept",
-    "lost",
-    "leaked",
-    "fidelity",
-    "calibration",
-    "cost",
-    "artifacts",
-    "rows",
-    "figures",
-    "warnings",
+    *("format", "method", "route", "status", "arrived", "kept", "lost", "leaked", "fidelity", "calibration", "cost"),
+    *("artifacts", "rows", "figures", "warnings"),
 ]
 
 
