@@ -14,11 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import DataInfo
-from tutelage.models.weight_files import read_tensors
-from tutelage.recipe.errors import InputError, RunError, nearest
+from tutelage.models.weight_files import find_weights, read_tensors
+from tutelage.recipe.checking import Checker
+from tutelage.recipe.errors import InputError, RecipeError, RunError, nearest
 from tutelage.recipe.registry import registry
 from tutelage.recipe.runfolder import atomic_write
-from tutelage.recipe.spec import Spec, plain
+from tutelage.recipe.spec import Spec, plain, thaw
+from tutelage.recipe.yaml_source import Place, from_python
+
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "describe",
+    "find_weights",
+    "load_model",
+    "load_tensors",
+    "load_weights",
+    "read_config",
+    "save_weights",
+    "write_safetensors",
+]
 
 WEIGHTS, CONFIG, FORMAT = "model.safetensors", "config.json", 1
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -53,7 +68,7 @@ def load_tensors(module: nn.Module, found: Mapping[str, Tensor], where: str) -> 
         where: How errors call their source.
 
     Raises:
-        InputError: Names, shapes or kinds of number differ.
+        InputError: Names, shapes or kinds of number differ, or a parameter holds NaN.
     """
     wanted = module.state_dict(keep_vars=True)
     tensors = _renamed(module, found, wanted)
@@ -62,9 +77,12 @@ def load_tensors(module: nn.Module, found: Mapping[str, Tensor], where: str) -> 
         aliases.setdefault(id(tensor), []).append(name)
     for names in aliases.values():
         present = [name for name in names if name in tensors]
+        if any(not torch.equal(tensors[present[0]], tensors[name]) for name in present[1:]):
+            raise InputError(f"{where}: {' and '.join(present)} differ, but the model has one tensor for them")
         if present:
             tensors.update({name: tensors[present[0]] for name in names if name not in tensors})
     problems = _differences(tensors, wanted)
+    problems += [f"  {n}: holds NaN" for n, _ in module.named_parameters() if n in tensors and tensors[n].isnan().any()]
     if problems:
         raise InputError(f"{where} does not fit the model {type(module).__name__}:\n" + "\n".join(problems))
     with torch.no_grad():
@@ -95,14 +113,20 @@ def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], limi
             kinds.append(f"  {name}: expected {old.dtype}, found {new.dtype}")
     missing = [name for name in wanted if name not in found]
     spare = [name for name in found if name not in wanted]
-    lost = [f"  {name}: missing. {nearest(name, spare) if spare else ''}".rstrip() for name in missing]
-    extra = [f"  {name}: not in the model. {nearest(name, missing) if missing else ''}".rstrip() for name in spare]
+    lost = [f"  {name}: missing. {_hint(name, spare)}".rstrip() for name in missing]
+    extra = [f"  {name}: not in the model. {_hint(name, missing)}".rstrip() for name in spare]
     out: list[str] = []
     for group in (shapes, kinds, lost, extra):
         out += group[:limit]
         if len(group) > limit:
             out.append(f"  ... and {len(group) - limit} more like these")
     return out
+
+
+def _hint(name: str, choices: list[str]) -> str:
+    """The nearest name, where one is near; a list of all of them at every line would bury the others."""
+    hint = nearest(name, choices)
+    return hint if hint.startswith("Did") else ""
 
 
 def save_weights(module: nn.Module, folder: str | Path, config: Mapping[str, Any]) -> Path:
@@ -123,7 +147,7 @@ def save_weights(module: nn.Module, folder: str | Path, config: Mapping[str, Any
         RunError: The disk is full or cannot be written.
     """
     folder = Path(folder)
-    content = {**_hub_config(module), "tutelage": {"format": FORMAT, **plain(config)}}
+    content = {**_hub_config(module), "format": FORMAT, **plain(config)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -180,53 +204,57 @@ def describe(name: str, args: Mapping[str, Any], data: DataInfo) -> dict[str, An
         args: Its arguments.
         data: What it was built for.
     """
-    return {"component": name, "args": plain(args), "data": asdict(data)}
+    return {"model": {"name": name, "args": plain(args)}, "data": asdict(data)}
 
 
 def load_model(folder: str | Path) -> nn.Module:
-    """Build the model that `save_weights` wrote and load its weights; the random state does not move.
+    """Build the model that `save_weights` wrote and load its weights, for use; the random state does not move.
 
     Args:
         folder: A model folder, or a run folder.
 
     Raises:
-        InputError: The folder has no usable ``config.json``, the component is unknown, or the weights do not fit.
+        InputError: The folder has no usable ``config.json``, the component or an argument of it is unknown, or the
+            weights do not fit.
     """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file() and (folder / "model" / CONFIG).is_file():
-        folder = folder / "model"
-    name, args, data = read_config(folder)
+    weights = find_weights(folder)
+    folder = weights.parent
+    spec, data = read_config(folder)
     with torch.random.fork_rng(devices=[]):
-        from_folder = None if ":" in name else getattr(registry().load("model", name), "from_folder", None)
-        module = from_folder(folder, data, **args) if from_folder else Spec("model", name, args).build(data)
+        again = None if spec.foreign else getattr(registry().load("model", spec.name), "from_folder", None)
+        module = spec.build(data) if again is None else again(folder, data, **thaw(spec.args))
     if not isinstance(module, nn.Module):
-        raise InputError(f"the model '{name}' is a {type(module).__name__}, not a torch.nn.Module")
-    load_weights(module, folder / WEIGHTS)
-    return module
+        raise InputError(f"the model '{spec.name}' is a {type(module).__name__}, not a torch.nn.Module")
+    load_weights(module, weights)
+    return module.eval()
 
 
-def read_config(folder: Path) -> tuple[str, dict[str, Any], DataInfo]:
-    """Component, arguments and data facts of a model folder.
+def read_config(folder: Path) -> tuple[Spec, DataInfo]:
+    """The model that a model folder describes, its arguments checked, and the data that it was built for.
 
     Raises:
-        InputError: There is no ``config.json``, or it does not say these.
+        InputError: There is no ``config.json``, it does not say these, or what it names does not exist here.
     """
     path = folder / CONFIG
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{folder} is not a model folder: it has no {CONFIG}") from error
+        raise InputError(f"{folder} does not say how to build its model: it has no {CONFIG}") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    ours = content.get("tutelage") if isinstance(content, dict) else None
-    if not isinstance(ours, dict):
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict) or not {"model", "data"} <= content.keys():
         raise InputError(f"{path} does not say how to build the model: it was not written by Tutelage")
-    if not isinstance(ours.get("format"), int) or ours["format"] > FORMAT:
-        raise InputError(f"{path} has format {ours.get('format')!r}; this Tutelage reads up to {FORMAT}")
+    if content.get("format", FORMAT) not in range(1, FORMAT + 1):
+        raise InputError(f"{path} has format {content['format']!r}; this Tutelage reads up to {FORMAT}")
     try:
-        info = ours["data"]
+        model, info = content["model"], content["data"]
+        described = {"model": str(model["name"]), **model["args"]}
         shape, names = tuple(map(int, info["input_shape"])), tuple(map(str, info["class_names"]))
         data = DataInfo(shape, int(info["classes"]), names, str(info["fingerprint"]))
-        return str(ours["component"]), dict(ours["args"]), data
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    checker = Checker(registry())
+    spec = checker.component("model", from_python(described, place=Place(str(path))), ())
+    if checker.problems or not isinstance(spec, Spec):
+        raise RecipeError(problems=tuple(checker.problems))
+    return spec, data
