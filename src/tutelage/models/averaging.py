@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tutelage.data.batch import Batch
 from tutelage.models.freezing import stays_in_eval
-from tutelage.recipe.errors import InputError, nearest
+from tutelage.recipe.errors import nearest
 
 State = Mapping[str, Tensor]
 
@@ -28,7 +29,7 @@ def mix(first: State, second: State, share: float) -> dict[str, Tensor]:
         share: Weight of the second; any real number, outside [0, 1] it extrapolates.
 
     Raises:
-        InputError: Names or shapes differ; the text says which.
+        ValueError: Names or shapes differ; the text says which.
     """
     _match(first, second)
     return {name: _mixed(tensor, second[name], share).to(tensor.dtype) for name, tensor in first.items()}
@@ -50,21 +51,21 @@ def running_mean(average: State, current: State, count: int) -> dict[str, Tensor
     return mix(average, current, 1.0 / (count + 1))
 
 
-def average(states: Sequence[State], weights: Sequence[float] | None = None) -> dict[str, Tensor]:
+def average_states(states: Sequence[State], weights: Sequence[float] | None = None) -> dict[str, Tensor]:
     """Weighted mean of state dicts, by matched names; buffers included, whole numbers from the last.
 
     Args:
         states: State dicts with the same names and shapes, in any order of names.
-        weights: One for each, of any scale, with a positive sum; equal unless given.
+        weights: One for each, not negative, with a positive sum, by which they are divided; equal unless given.
 
     Raises:
-        InputError: There is no state, names or shapes differ, or the weights do not fit.
+        ValueError: There is no state, names or shapes differ, or the weights do not fit.
     """
     if not states:
-        raise InputError("there is no state to average")
+        raise ValueError("there is no state to average")
     shares = [1.0] * len(states) if weights is None else [float(weight) for weight in weights]
-    if len(shares) != len(states) or not sum(shares) > 0:
-        raise InputError(f"{len(states)} states need as many weights with a positive sum, not {shares}")
+    if len(shares) != len(states) or not 0 < sum(shares) < math.inf or min(shares) < 0:
+        raise ValueError(f"{len(states)} states need as many weights, none negative, with a positive sum, not {shares}")
     for other in states[1:]:
         _match(states[0], other)
     out: dict[str, Tensor] = {}
@@ -104,7 +105,7 @@ class Average:
         """Take in the module's state as it is now.
 
         Raises:
-            InputError: Its names or shapes are not those of the average.
+            ValueError: Its names or shapes are not those of the average.
         """
         state, share = module.state_dict(), self.share()
         _match(self._average, state)
@@ -124,7 +125,7 @@ class Average:
         """Go on from a checkpoint.
 
         Raises:
-            InputError: It is another module's.
+            ValueError: It is another module's.
         """
         _match(self._average, state["average"])
         with torch.no_grad():
@@ -144,7 +145,7 @@ class EMA(Average):
 
     def __init__(self, module: nn.Module, *, decay: float = 0.999, warmup: bool = False) -> None:
         if not 0.0 <= decay <= 1.0:
-            raise InputError(f"the decay of a moving average must lie in [0, 1], not {decay}")
+            raise ValueError(f"the decay of a moving average must lie in [0, 1], not {decay}")
         super().__init__(module)
         self.decay, self.warmup = decay, warmup
 
@@ -173,7 +174,7 @@ def update_bn(module: nn.Module, batches: Iterable[Tensor | Batch]) -> None:
     """Measure the running statistics of batch normalisation anew: their mean over all batches, each counted equally.
 
     Everything else is in evaluation mode meanwhile (dropout drops nothing); modes and momenta are as before afterwards.
-    Frozen statistics do not move.
+    Frozen statistics do not move, and without a batch none do.
 
     Args:
         module: The model; a module without batch normalisation is left alone and the batches are not read.
@@ -191,11 +192,13 @@ def update_bn(module: nn.Module, batches: Iterable[Tensor | Batch]) -> None:
     module.eval()
     try:
         for part in norms:
-            part.reset_running_stats()
             # No momentum means a cumulative mean.
             part.momentum = None
             part.training = True
-        for batch in batches:
+        for index, batch in enumerate(batches):
+            if index == 0:
+                for part in norms:
+                    part.reset_running_stats()
             module(batch.inputs if isinstance(batch, Batch) else batch)
     finally:
         for part, momentum in momenta:
@@ -222,10 +225,10 @@ def _mixed(first: Tensor, second: Tensor, share: float) -> Tensor:
 def _match(first: State, second: State) -> None:
     lost, extra = [n for n in first if n not in second], [n for n in second if n not in first]
     if lost:
-        raise InputError(f"the states do not match: '{lost[0]}' is missing in one. {nearest(lost[0], extra or second)}")
+        raise ValueError(f"the states do not match: '{lost[0]}' is missing in one. {nearest(lost[0], extra or second)}")
     if extra:
-        raise InputError(f"the states do not match: '{extra[0]}' is in one only. {nearest(extra[0], first)}")
+        raise ValueError(f"the states do not match: '{extra[0]}' is in one only. {nearest(extra[0], first)}")
     for name, tensor in first.items():
         if tensor.shape != second[name].shape:
             shapes = f"{list(tensor.shape)} and {list(second[name].shape)}"
-            raise InputError(f"the states do not match: '{name}' has the shapes {shapes}")
+            raise ValueError(f"the states do not match: '{name}' has the shapes {shapes}")
