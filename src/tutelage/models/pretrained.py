@@ -54,12 +54,12 @@ class PretrainedClassifier(nn.Module):
         folder = Path(path).expanduser()
         if trust_remote_code and os.environ.get(PERMISSION) != "1":
             raise InputError(
-                f"transformers: trust_remote_code would run code from {folder}; if you trust it, pass --trust-remote-code"
-                f" (or set {PERMISSION}=1)"
+                f"transformers: trust_remote_code would run code from {folder}; if you trust it, pass"
+                f" --trust-remote-code (or set {PERMISSION}=1)"
             )
         channels, height, width = image_shape(data, "transformers")
         self.model = _built(folder, data.classes, pretrained, resize_head, trust_remote_code)
-        config = self.model.config
+        config: Any = self.model.config
         wanted = int(getattr(config, "num_channels", channels))
         if channels not in (1, wanted):
             raise InputError(f"transformers: {folder} takes images of {wanted} channels, but the data has {channels}")
@@ -84,7 +84,8 @@ class PretrainedClassifier(nn.Module):
 
     def hub_config(self) -> dict[str, Any]:
         """What ``config.json`` must hold for transformers to read the folder."""
-        return dict(json.loads(self.model.config.to_json_string(use_diff=False)))
+        config: Any = self.model.config
+        return dict(json.loads(config.to_json_string(use_diff=False)))
 
     @classmethod
     def from_folder(cls, folder: Path, data: DataInfo, **args: Any) -> PretrainedClassifier:
