@@ -140,6 +140,25 @@ def test_a_run_folder_gets_its_page(report: dict[str, Any], tmp_path: Path) -> N
     assert save_html(tmp_path).read_text() == path.read_text()
 
 
+def test_a_validation_loss_stands_with_the_losses() -> None:
+    curves = [
+        {"stage": "transfer", "kind": kind, "name": "", "term": term, "points": [[1, 0.9], [2, 0.5]]}
+        for kind, term in (
+            *(("losses", "train/task"), ("losses", "train/gradient")),
+            *(("validation", "loss"), ("validation", "accuracy")),
+        )
+    ]
+    losses, quality = (draw(curves, figures.Palette()) for draw in (figures.losses, figures.validation))
+    assert losses is not None
+    assert quality is not None
+    assert ">validation<" in losses.svg
+    assert ">task<" in losses.svg
+    assert "gradient<" not in losses.svg
+    assert ">accuracy<" in quality.svg
+    assert ">accuracy<" not in losses.svg
+    assert ">loss<" not in quality.svg
+
+
 def test_many_classes_and_stages_are_drawn() -> None:
     counts = [[int(i == j) * 3 for j in range(40)] for i in range(40)]
     drawn = figures.agreement({"source": "a", "recipient": "b", "counts": counts}, None)

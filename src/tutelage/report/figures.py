@@ -80,17 +80,19 @@ class Palette:
 
 
 def losses(curves: Sequence[Mapping[str, Any]], palette: Palette) -> Figure | None:
-    """Loss terms over steps, one panel a stage."""
-    chosen = [curve for curve in curves if curve["kind"] == "losses"]
-    caption = (
-        "Each loss term, unweighted, averaged over neighbouring steps. The scale is logarithmic where all are positive."
-    )
+    """Loss terms over steps, and the loss on the validation split where it was taken, one panel a stage."""
+    # The gradient's norm is logged beside the terms, but it is no loss and has another scale.
+    chosen = [c for c in curves if c["kind"] == "losses" and c["term"].rpartition("/")[2] != "gradient"]
+    stages = {curve["stage"] for curve in chosen}
+    held_out = [curve for curve in curves if curve["kind"] == "validation" and curve["term"] == "loss"]
+    chosen += [{**curve, "term": "validation", "dashed": True} for curve in held_out if curve["stage"] in stages]
+    caption = "Each loss term, unweighted, averaged over neighbouring steps; dashed: on the validation split."
     return _panels("losses", "Loss", caption, chosen, palette)
 
 
 def validation(curves: Sequence[Mapping[str, Any]], palette: Palette) -> Figure | None:
-    """Validation quality over steps, one panel a stage."""
-    chosen = [curve for curve in curves if curve["kind"] == "validation"]
+    """Validation quality over steps, one panel a stage; a loss stands with the other losses, whose scale it has."""
+    chosen = [curve for curve in curves if curve["kind"] == "validation" and curve["term"] != "loss"]
     return _panels("validation", "Quality on the validation split", "Measured as training went on.", chosen, palette)
 
 
@@ -245,13 +247,16 @@ def _panels(
     across = min(3, len(stages))
     down = -(-len(stages) // across)
     alt = f"{title} over steps in " + ", ".join(f"stage {stage}" for stage in stages)
-    with _canvas(salt, 3.3 * across + 0.6, 2.7 * down) as (figure, svg):
+    with _canvas(salt, 3.3 * across + 0.6, 3.0 * down) as (figure, svg):
         grid = figure.subplots(down, across, squeeze=False)
         for stage, axes in zip(stages, grid.flat, strict=False):
             chosen = [curve for curve in curves if curve["stage"] == stage]
             several = len({curve["name"] for curve in chosen}) > 1
+            turns = {curve["term"].rpartition("/")[0] for curve in chosen if not curve.get("dashed")}
             for curve in chosen:
-                label = f"{curve['name']} {curve['term']}" if several and curve["name"] else curve["term"]
+                # Terms are logged as turn/term; the only turn of a stage goes without saying.
+                term = curve["term"] if len(turns) > 1 else curve["term"].rpartition("/")[2]
+                label = f"{curve['name']} {term}" if several and curve["name"] else term
                 marker = "o" if len(curve["points"]) <= 30 else ""
                 steps, values = zip(*curve["points"], strict=True)
                 axes.plot(
@@ -260,13 +265,14 @@ def _panels(
                     linewidth=1.3,
                     marker=marker,
                     markersize=3,
+                    linestyle="--" if curve.get("dashed") else "-",
                     label=_said(label),
                     color=palette.colour(label),
                 )
             if salt == "losses" and min(value for curve in chosen for _, value in curve["points"]) > 0:
                 axes.set_yscale("log")
             axes.set(title=_said(stage), xlabel="step")
-            axes.legend(loc="best", fontsize=8)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)
         for axes in list(grid.flat)[len(stages) :]:
             axes.set_visible(False)
     return Figure(svg(alt), title, caption, full=across > 1)
