@@ -1,4 +1,4 @@
-"""Averages of weights: over time within a run, and over models."""
+"""Weight arithmetic: averages of state dicts by matched names, buffers included."""
 
 from __future__ import annotations
 
@@ -10,184 +10,196 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tutelage.data.batch import Batch
+from tutelage.models.freezing import stays_in_eval
+from tutelage.recipe.errors import nearest
 
-def _averages(value: Tensor) -> bool:
-    return value.is_floating_point() or value.is_complex()
-
-
-def _wide(value: Tensor) -> Tensor:
-    """A copy to accumulate in: a small change of a half-precision weight would be rounded away."""
-    narrow = value.is_floating_point() and value.element_size() < 4
-    return value.detach().to(torch.float32 if narrow else value.dtype, copy=True)
+State = Mapping[str, Tensor]
 
 
-def _some(names: Iterable[str], limit: int = 5) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(repr(name) for name in listed[:limit]) + more
+def mix(first: State, second: State, share: float) -> dict[str, Tensor]:
+    """``(1 - share) * first + share * second``, entry by entry; neither is changed.
 
-
-def _matched(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:
-    """Refuse a state whose names or shapes differ."""
-    missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
-    if missing or unexpected:
-        said = [f"lacks {_some(missing)}"] * bool(missing) + [f"has {_some(unexpected)} in addition"] * bool(unexpected)
-        raise ValueError(f"{what} {' and '.join(said)}")
-    for name, value in expected.items():
-        if value.shape != found[name].shape:
-            raise ValueError(f"{what}: '{name}' has the shape {tuple(found[name].shape)}, not {tuple(value.shape)}")
-
-
-class _Running:
-    """Averages kept beside a module, by the names of its state dict."""
-
-    def __init__(self, module: nn.Module) -> None:
-        state = module.state_dict()
-        self._dtypes = {name: value.dtype for name, value in state.items()}
-        self._average: dict[str, Tensor] = {name: _wide(value) for name, value in state.items()}
-
-    @torch.no_grad()
-    def _toward(self, module: nn.Module, share: float) -> None:
-        state = module.state_dict()
-        _matched(self._average, state, "the module to average")
-        for name, value in self._average.items():
-            new = state[name].detach().to(value.device, value.dtype)
-            if _averages(value):
-                # Where share is 1 this must be the new value exactly, not average + (new - average).
-                value.copy_(new) if share == 1.0 else value.lerp_(new, share)
-            else:
-                value.copy_(new)
-
-    def averaged(self) -> dict[str, Tensor]:
-        """A full state dict, in the module's own number formats; integer buffers are those of the latest update."""
-        return {name: value.to(self._dtypes[name], copy=True) for name, value in self._average.items()}
-
-    def _load(self, average: Mapping[str, Tensor]) -> None:
-        _matched(self._average, average, "the stored average")
-        for name, value in self._average.items():
-            value.copy_(average[name])
-
-
-class EMA(_Running):
-    """Exponential moving average of parameters and floating-point buffers; begins at the module as it is.
-
-    ``average = decay * average + (1 - decay) * weights`` at each update, in float32 or wider.
+    Computed in at least float32 and returned in the first's types. Whole numbers and truth values, such as the counters
+    of batch normalisation, have no mean: they are the second's.
 
     Args:
-        module: What is averaged; its state dict is copied.
-        decay: Share of the average that an update keeps, in [0, 1).
+        first: State dict.
+        second: State dict with the same names and shapes.
+        share: Weight of the second; any real number, outside [0, 1] it extrapolates.
 
     Raises:
-        ValueError: ``decay`` is out of range.
+        ValueError: Names or shapes differ; the text says which.
     """
-
-    def __init__(self, module: nn.Module, *, decay: float) -> None:
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"decay is {decay}, expected a number in [0, 1)")
-        super().__init__(module)
-        self.decay = decay
-
-    def update(self, module: nn.Module) -> None:
-        """Move the average toward the module's weights.
-
-        Raises:
-            ValueError: The names or shapes of its state differ from those averaged so far.
-        """
-        self._toward(module, 1.0 - self.decay)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The average at full width, and its decay."""
-        return {"decay": self.decay, "average": dict(self._average)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a stored average.
-
-        Raises:
-            ValueError: It belongs to another model.
-        """
-        self._load(state["average"])
-        self.decay = float(state["decay"])
+    _match(first, second)
+    return {name: _mixed(tensor, second[name], share).to(tensor.dtype) for name, tensor in first.items()}
 
 
-class SWA(_Running):
-    """Plain running mean of parameters and floating-point buffers (arXiv:1803.05407, algorithm 1); begins empty.
-
-    The mean of batch statistics is not the statistics of the mean: use `update_bn` on what comes out.
+def ema(average: State, current: State, decay: float) -> dict[str, Tensor]:
+    """``decay * average + (1 - decay) * current``, see `mix`.
 
     Args:
-        module: A module of the kind that is averaged; its weights do not count until `update`.
+        average: The average so far.
+        current: The new weights.
+        decay: Share of the average that is kept, in [0, 1].
+    """
+    return mix(average, current, 1.0 - decay)
+
+
+def running_mean(average: State, current: State, count: int) -> dict[str, Tensor]:
+    """Mean of ``count + 1`` states, of which ``average`` is the mean of the first ``count``, see `mix`."""
+    return mix(average, current, 1.0 / (count + 1))
+
+
+def average_states(states: Sequence[State], weights: Sequence[float] | None = None) -> dict[str, Tensor]:
+    """Weighted mean of state dicts, by matched names; buffers included, whole numbers from the last.
+
+    Args:
+        states: State dicts with the same names and shapes, in any order of names.
+        weights: One for each, not negative, with a positive sum, by which they are divided; equal unless given.
+
+    Raises:
+        ValueError: There is no state, names or shapes differ, or the weights do not fit.
+    """
+    if not states:
+        raise ValueError("there is no state to average")
+    shares = [1.0] * len(states) if weights is None else [float(weight) for weight in weights]
+    if len(shares) != len(states) or not 0 < sum(shares) < math.inf or min(shares) < 0:
+        raise ValueError(f"{len(states)} states need as many weights, none negative, with a positive sum, not {shares}")
+    for other in states[1:]:
+        _match(states[0], other)
+    out: dict[str, Tensor] = {}
+    for name, tensor in states[0].items():
+        if not _averaged(tensor):
+            out[name] = states[-1][name].detach().clone()
+            continue
+        total = torch.zeros_like(tensor, dtype=_wide(tensor))
+        for state, share in zip(states, shares, strict=True):
+            total.add_(state[name].detach().to(total), alpha=share / sum(shares))
+        out[name] = total.to(tensor.dtype)
+    return out
+
+
+class Average:
+    """A moving average of a module's state, kept in at least float32; its own state resumes exactly.
+
+    Args:
+        module: The module that is averaged; its state now is the average so far.
+
+    Attributes:
+        count: How many states were taken in.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__(module)
+        state = module.state_dict()
         self.count = 0
+        self._types = {name: tensor.dtype for name, tensor in state.items()}
+        self._average = {name: tensor.detach().to(_wide(tensor), copy=True) for name, tensor in state.items()}
 
+    def share(self) -> float:
+        """Weight of the next state."""
+        raise NotImplementedError
+
+    @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Count the module's weights in.
+        """Take in the module's state as it is now.
 
         Raises:
-            ValueError: The names or shapes of its state differ from those averaged so far.
+            ValueError: Its names or shapes are not those of the average.
         """
-        self._toward(module, 1.0 / (self.count + 1))
+        state, share = module.state_dict(), self.share()
+        _match(self._average, state)
+        for name, tensor in self._average.items():
+            tensor.copy_(_mixed(tensor, state[name], share))
         self.count += 1
 
     def averaged(self) -> dict[str, Tensor]:
-        """The mean as a full state dict; integer buffers are those of the latest update.
-
-        Raises:
-            ValueError: Nothing was counted in yet.
-        """
-        if not self.count:
-            raise ValueError("the mean of no weights was asked for; update it first")
-        return super().averaged()
+        """The average, a copy in the module's own types, as `load_state_dict` takes it."""
+        return {name: tensor.to(self._types[name], copy=True) for name, tensor in self._average.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The mean at full width, and how many weights are in it."""
+        """What a checkpoint must hold."""
         return {"count": self.count, "average": dict(self._average)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a stored mean.
+        """Go on from a checkpoint.
 
         Raises:
-            ValueError: It belongs to another model.
+            ValueError: It is another module's.
         """
-        self._load(state["average"])
+        _match(self._average, state["average"])
+        with torch.no_grad():
+            for name, tensor in self._average.items():
+                tensor.copy_(state["average"][name])
         self.count = int(state["count"])
 
 
-@torch.no_grad()
-def update_bn(module: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Measure batch-normalisation statistics anew, as the plain mean over batches of each batch's mean and variance.
-
-    All else runs in evaluation mode, as it will when the statistics are used. Modes and momenta are restored.
-    Normalisation that is frozen inside a module otherwise trained keeps its statistics, and without any batch all do.
+class EMA(Average):
+    """Exponential moving average that begins at the weights it was made with.
 
     Args:
-        module: The model; without batch normalisation nothing is read or run.
-        batches: ``[batch, *input_shape]`` inputs.
+        module: The module that is averaged.
+        decay: Share of the average that is kept at each update, in [0, 1].
+        warmup: Keep less at first, ``(1 + n) / (10 + n)`` at update n, so that the beginning is forgotten sooner.
     """
-    trained = any(p.requires_grad for p in module.parameters())
 
-    def frozen(part: nn.Module) -> bool:
-        own = list(part.parameters(recurse=False))
-        return trained and bool(own) and not any(p.requires_grad for p in own)
+    def __init__(self, module: nn.Module, *, decay: float = 0.999, warmup: bool = False) -> None:
+        if not 0.0 <= decay <= 1.0:
+            raise ValueError(f"the decay of a moving average must lie in [0, 1], not {decay}")
+        super().__init__(module)
+        self.decay, self.warmup = decay, warmup
 
-    parts = [p for p in module.modules() if isinstance(p, _BatchNorm) and p.track_running_stats and not frozen(p)]
-    if not parts:
+    def share(self) -> float:
+        """Weight of the next state."""
+        decay = min(self.decay, (1 + self.count) / (10 + self.count)) if self.warmup else self.decay
+        return 1.0 - decay
+
+
+class SWA(Average):
+    """Plain mean of the states that were taken in (arXiv:1803.05407); the weights it was made with do not count.
+
+    Batch normalisation's statistics belong to none of the averaged networks: follow with `update_bn`.
+
+    Args:
+        module: The module that is averaged.
+    """
+
+    def share(self) -> float:
+        """Weight of the next state."""
+        return 1.0 / (self.count + 1)
+
+
+@torch.no_grad()
+def update_bn(module: nn.Module, batches: Iterable[Tensor | Batch]) -> None:
+    """Measure the running statistics of batch normalisation anew: their mean over all batches, each counted equally.
+
+    Everything else is in evaluation mode meanwhile (dropout drops nothing); modes and momenta are as before afterwards.
+    Frozen statistics do not move, and without a batch none do.
+
+    Args:
+        module: The model; a module without batch normalisation is left alone and the batches are not read.
+        batches: Inputs ``[batch, *input_shape]``, or batches of samples.
+    """
+    norms = [
+        part
+        for part in module.modules()
+        if isinstance(part, _BatchNorm) and part.track_running_stats and not stays_in_eval(part)
+    ]
+    if not norms:
         return
     modes = [(part, part.training) for part in module.modules()]
-    momenta = [(part, part.momentum) for part in parts]
-    device = next((t.device for t in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    momenta = [(part, part.momentum) for part in norms]
+    module.eval()
     try:
-        module.eval()
-        for part in parts:
-            part.train()
+        for part in norms:
+            # No momentum means a cumulative mean.
             part.momentum = None
-        for index, inputs in enumerate(batches):
+            part.training = True
+        for index, batch in enumerate(batches):
             if index == 0:
-                for part in parts:
+                for part in norms:
                     part.reset_running_stats()
-            module(inputs.to(device))
+            module(batch.inputs if isinstance(batch, Batch) else batch)
     finally:
         for part, momentum in momenta:
             part.momentum = momentum
@@ -195,40 +207,28 @@ def update_bn(module: nn.Module, batches: Iterable[Tensor]) -> None:
             each.training = mode
 
 
-@torch.no_grad()
-def average_states(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float] | None = None) -> dict[str, Tensor]:
-    """Weighted mean of models by matched names, buffers included.
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32) if _averaged(tensor) else tensor.dtype
 
-    Args:
-        states: State dicts of one architecture.
-        weights: How much each counts, not negative; they are divided by their sum. ``None``: all the same.
 
-    Returns:
-        A state dict in the number formats of the first; integer buffers are those of the state that counts most (the
-        first of equals), for a mean of indices or counters means nothing.
+def _averaged(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
-    Raises:
-        ValueError: No states, weights that do not fit them, or names or shapes that differ.
-    """
-    if not states:
-        raise ValueError("the mean of no states was asked for")
-    given = [1.0] * len(states) if weights is None else [float(w) for w in weights]
-    if len(given) != len(states):
-        raise ValueError(f"there are {len(given)} weights for {len(states)} states")
-    total = math.fsum(given)
-    if any(not math.isfinite(w) or w < 0 for w in given) or not 0 < total < math.inf:
-        raise ValueError(f"weights must be finite, not negative and not all 0; they are {given}")
-    first = states[0]
-    for index, state in enumerate(states[1:], 1):
-        _matched(first, state, f"state {index}, compared with state 0,")
-    most = states[given.index(max(given))]
-    out: dict[str, Tensor] = {}
-    for name, value in first.items():
-        if not _averages(value):
-            out[name] = most[name].detach().clone()
-            continue
-        mean = torch.zeros_like(_wide(value))
-        for state, weight in zip(states, given, strict=True):
-            mean.add_(state[name].detach().to(mean.device, mean.dtype), alpha=weight / total)
-        out[name] = mean.to(value.dtype)
-    return out
+
+def _mixed(first: Tensor, second: Tensor, share: float) -> Tensor:
+    if not _averaged(first):
+        return second.detach().to(first.device, first.dtype, copy=True)
+    wide = _wide(first)
+    return torch.lerp(first.detach().to(wide), second.detach().to(first.device, wide), share)
+
+
+def _match(first: State, second: State) -> None:
+    lost, extra = [n for n in first if n not in second], [n for n in second if n not in first]
+    if lost:
+        raise ValueError(f"the states do not match: '{lost[0]}' is missing in one. {nearest(lost[0], extra or second)}")
+    if extra:
+        raise ValueError(f"the states do not match: '{extra[0]}' is in one only. {nearest(extra[0], first)}")
+    for name, tensor in first.items():
+        if tensor.shape != second[name].shape:
+            shapes = f"{list(tensor.shape)} and {list(second[name].shape)}"
+            raise ValueError(f"the states do not match: '{name}' has the shapes {shapes}")
