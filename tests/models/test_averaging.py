@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tutelage.models.averaging import EMA, SWA, average_states, ema, mix, running_mean, update_bn
-from tutelage.models.freezing import freeze
+from tutelage.models.averaging import EMA, SWA, average_states, update_bn
 
 
 class Net(nn.Module):
@@ -95,10 +94,11 @@ def test_swa_is_the_mean_of_what_was_counted() -> None:
         torch.testing.assert_close(value, expected.to(value.dtype), rtol=1e-5, atol=1e-6)
 
 
-def test_swa_of_one_is_exact() -> None:
+def test_swa_of_one_is_exact_and_of_none_is_refused() -> None:
     start, later = nets(2)
     swa = SWA(start)
-    assert swa.count == 0
+    with pytest.raises(ValueError, match="no weights"):
+        swa.averaged()
     swa.update(later)
     assert all(torch.equal(v, later.state_dict()[k]) for k, v in swa.averaged().items())
 
@@ -124,14 +124,14 @@ def test_state_resumes_exactly(kind: str) -> None:
 def test_another_model_is_refused_by_name() -> None:
     (a,) = nets(1)
     ema = EMA(a, decay=0.5)
-    with pytest.raises(ValueError, match=r"'first.weight' is missing"):
+    with pytest.raises(ValueError, match=r"lacks 'first.bias'.*and has '0.bias'"):
         ema.update(nn.Sequential(nn.Linear(4, 3)))
     other = copy.deepcopy(a)
     other.first = nn.Linear(5, 3)
-    with pytest.raises(ValueError, match=r"'first.weight' has the shapes \[3, 4\] and \[3, 5\]"):
+    with pytest.raises(ValueError, match=r"'first.weight' has the shape \(3, 5\), not \(3, 4\)"):
         ema.update(other)
     with pytest.raises(ValueError, match="decay"):
-        EMA(a, decay=1.5)
+        EMA(a, decay=1.0)
 
 
 def test_update_bn_is_the_mean_over_batches() -> None:
@@ -169,10 +169,10 @@ def test_update_bn_leaves_alone_what_it_must() -> None:
     before = net.norm.running_mean.clone()
     update_bn(net, [])
     assert torch.equal(net.norm.running_mean, before)
-    frozen = copy.deepcopy(net)
-    freeze(frozen, ["norm"])
-    update_bn(frozen, [torch.randn(8, 4)])
-    assert torch.equal(frozen.norm.running_mean, before)
+    net.norm.requires_grad_(False)
+    update_bn(net, [torch.randn(8, 4)])
+    assert torch.equal(net.norm.running_mean, before)
+    net.norm.requires_grad_(True)
     with pytest.raises(RuntimeError):
         update_bn(net, [torch.randn(8, 7)])
     assert net.norm.momentum == 0.3
@@ -183,7 +183,7 @@ def test_average_states_is_the_weighted_mean() -> None:
     plain, weighted = average_states(states, None), average_states(states, [1, 2, 5])
     for name, value in states[0].items():
         if not value.is_floating_point():
-            assert torch.equal(plain[name], states[2][name])
+            assert torch.equal(plain[name], states[0][name])
             assert torch.equal(weighted[name], states[2][name])
             continue
         stacked = torch.stack([s[name].double() for s in states])
@@ -196,38 +196,12 @@ def test_average_states_is_the_weighted_mean() -> None:
 def test_average_states_refuses_what_does_not_fit() -> None:
     a, b = (dict(net.state_dict()) for net in nets(2))
     del b["second.bias"]
-    with pytest.raises(ValueError, match=r"'second.bias' is missing"):
+    with pytest.raises(ValueError, match=r"state 1.*lacks 'second.bias'"):
         average_states([a, b])
-    with pytest.raises(ValueError, match="2 states need as many weights"):
+    with pytest.raises(ValueError, match="1 weights for 2"):
         average_states([a, a], [1.0])
     for weights in ([0.0, 0.0], [-1.0, 2.0], [float("nan"), 1.0]):
-        with pytest.raises(ValueError, match="positive sum"):
+        with pytest.raises(ValueError, match="finite"):
             average_states([a, a], weights)
-    with pytest.raises(ValueError, match="no state"):
+    with pytest.raises(ValueError, match="no states"):
         average_states([])
-
-
-def test_mixtures_are_their_formulas_and_change_nothing() -> None:
-    a, b = (net.state_dict() for net in nets(2))
-    before = copy.deepcopy(a)
-    for name, value in mix(a, b, 0.25).items():
-        expected = 0.75 * a[name] + 0.25 * b[name] if value.is_floating_point() else b[name]
-        torch.testing.assert_close(value, expected)
-    for name, value in ema(a, b, 0.9).items():
-        torch.testing.assert_close(value, mix(a, b, 1 - 0.9)[name])
-    for name, value in running_mean(a, b, 3).items():
-        torch.testing.assert_close(value, mix(a, b, 0.25)[name])
-    assert all(torch.equal(value, a[name]) for name, value in before.items())
-
-
-def test_a_warmed_up_average_forgets_its_start_sooner() -> None:
-    start, later = nets(2)
-    plain, warm = EMA(start, decay=0.99), EMA(start, decay=0.99, warmup=True)
-    distances = []
-    for average in (plain, warm):
-        for _ in range(3):
-            average.update(later)
-        distances.append(float((average.averaged()["first.weight"] - later.first.weight.detach()).norm()))
-    kept = 1 / 10 * 2 / 11 * 3 / 12
-    assert distances[1] == pytest.approx(kept * float((start.first.weight - later.first.weight).detach().norm()), rel=1e-3)
-    assert distances[1] < distances[0]
