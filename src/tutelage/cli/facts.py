@@ -108,7 +108,7 @@ def schema(
 @app.command()
 def data(recipe: RecipeArgument, overrides: Overrides = None, json: Json = False) -> None:
     """Load a recipe's data and say what is in it: sizes, classes, what was skipped and why."""
-    from tutelage.inspecting import describe_data
+    from tutelage.api.inspecting import describe_data
     from tutelage.recipe.loading import load_recipe
 
     facts = describe_data(load_recipe(recipe, overrides or ()))
@@ -135,7 +135,7 @@ def taps(
 
     `tutelage taps convnet` shows a model by its name, built with its defaults for the digits.
     """
-    from tutelage.inspecting import tap_rows
+    from tutelage.api.inspecting import tap_rows
 
     facts = tap_rows(recipe, slot, overrides or ())
     if json:

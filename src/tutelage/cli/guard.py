@@ -7,13 +7,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from tutelage.recipe.errors import TutelageError
 
 
 def guarded(arguments: Sequence[str]) -> int:
     """Run a command and answer whatever goes wrong in words."""
-    import click
+    import typer
 
     from tutelage.cli.app import app
 
@@ -22,11 +23,11 @@ def guarded(arguments: Sequence[str]) -> int:
         return result if isinstance(result, int) else 0
     except TutelageError as error:
         return _say(str(error), error.exit_code)
-    except click.exceptions.Exit as leaving:
+    except typer.Exit as leaving:
         return leaving.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         return _say("interrupted", 130)
-    except click.exceptions.ClickException as error:
+    except _usage_error() as error:
         error.show()
         return 2
     except KeyboardInterrupt:
@@ -42,6 +43,13 @@ def guarded(arguments: Sequence[str]) -> int:
         return _say(f"{error.filename or 'the system'}: {reason}", 1)
     except Exception as error:
         return _unforeseen(error)
+
+
+def _usage_error() -> Any:
+    """The base of typer's complaints about arguments: its own in newer versions, click's in older ones."""
+    import typer
+
+    return typer.BadParameter.__mro__[2]
 
 
 def _say(text: str, code: int) -> int:

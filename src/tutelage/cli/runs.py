@@ -91,7 +91,7 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, json: Json = Fals
     from tutelage.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    from tutelage.checking import estimate
+    from tutelage.api.checking import estimate
 
     facts = estimate(loaded)
     if json:
@@ -157,7 +157,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a run's model for another program, load it back, and compare its outputs with the original's."""
-    from tutelage.exporting import export_run
+    from tutelage.api.exporting import export_run
 
     facts = export_run(run, to, output)
     if json:

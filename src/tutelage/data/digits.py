@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from tutelage.data.batch import DataInfo
+from tutelage.data.outline import Outline
 from tutelage.data.pool import Pool
-from tutelage.data.splits import Splits
+from tutelage.data.splits import Splits, stratified
 from tutelage.recipe.registry import component
+
+# Images of each digit in the set.
+_COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 
 
 @component("data", "digits")
@@ -19,6 +24,13 @@ class Digits(Pool):
     Pixels are scaled to [0, 1]. They are not standardised unless asked: the background stays 0, so that a shift or a
     crop moves in what the image really has around it.
     """
+
+    def outline(self) -> Outline:
+        """Sizes and shapes, without reading anything."""
+        labels = torch.arange(10).repeat_interleave(torch.tensor(_COUNTS))
+        parts = stratified(labels, validation=self.validation_fraction, test=self.test_fraction, seed=0)
+        names = tuple(str(digit) for digit in range(10))
+        return Outline(DataInfo((1, 8, 8), 10, names, ""), len(parts.train), len(parts.validation), len(parts.test))
 
     def load(self, seed: int) -> Splits:
         """Read and divide the digits.

@@ -16,10 +16,12 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
+from tutelage.data.loader import apply
 from tutelage.data.splits import Splits, limit
 from tutelage.engine import cache, checkpoint
 from tutelage.engine.listening import Listener
-from tutelage.engine.method import Method, Train
+from tutelage.engine.method import Method, Room, Train
+from tutelage.engine.permission import trusts_pickle
 from tutelage.engine.randomness import derive, reseed
 from tutelage.engine.stopping import Interrupted, Interruption
 from tutelage.engine.supervised import LabelTraining
@@ -84,7 +86,6 @@ class Run:
         self.warnings.extend(splits.warnings)
         self.augment = [spec.build() for spec in self.data_spec.extras.get("augment", ())]
         self.accelerator = accelerator_for(recipe, folder.path)
-        self._state: Any = None
 
     # ------------------------------------------------------------------ what methods ask for
 
@@ -123,7 +124,7 @@ class Run:
         module: nn.Module = spec.build(self.splits.info)
         weights = spec.extras.get("weights")
         if isinstance(weights, str | Path):
-            load_weights(module, weights)
+            load_weights(module, weights, trust_pickle=trusts_pickle())
         elif isinstance(weights, Mapping):
             self._train_on_labels(slot, slot, module, spec, weights["train"], stream=slot)
         freeze(module, spec.extras.get("freeze") or ())
@@ -227,6 +228,28 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     # ------------------------------------------------------------------ the whole
+
+    def preflight(self) -> None:
+        """Build everything once and throw it away, so that a mistake is found before anything is trained.
+
+        Raises:
+            InputError: Weights, taps or shapes do not fit.
+        """
+        slots = {n: s for n, s in self.recipe.slots.items() if isinstance(s, Spec) and s.kind == "model"}
+        modules: dict[str, nn.Module] = {}
+        for slot, spec in slots.items():
+            reseed(self.recipe.seed, slot, "preflight")
+            modules[slot] = spec.build(self.splits.info)
+            if isinstance(weights := spec.extras.get("weights"), str | Path):
+                load_weights(modules[slot], weights, trust_pickle=trusts_pickle())
+            freeze(modules[slot], spec.extras.get("freeze") or ())
+        example = apply(self.splits.train.fetch(range(min(4, len(self.splits.train)))), self.augment)
+        pairs = [(self.recipe.method, self.recipe.also), *((s.method, s.also) for s in self.recipe.stages)]
+        for spec, also in dict.fromkeys(pairs):
+            room = Room(modules, self.splits.info, example, [n for n in modules if n == "student"])
+            for name in modules:
+                room.look(name)
+            self.method(spec, also).setup(room)
 
     def sources(self) -> None:
         """Bring every model slot that only teaches to its knowledge, before anything else is spent."""

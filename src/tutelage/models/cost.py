@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tutelage.data.batch import DataInfo
 from tutelage.models.inert import dry_forward, evaluating
 from tutelage.models.standard import parameters_of
+
+_FILLS = ("normal_", "uniform_", "zero_", "fill_", "trunc_normal_", "bernoulli_", "exponential_", "erfinv_", "mul_", "add_")
 
 
 def cost(module: nn.Module, example: Tensor, *, seconds: float = 1.0) -> dict[str, float]:
@@ -98,7 +101,7 @@ def estimate(builder: Callable[[DataInfo], nn.Module], data: DataInfo, batch_siz
     """
     with torch.random.fork_rng(devices=[]):
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _Uninitialised():
                 module = builder(data)
         except (RuntimeError, NotImplementedError):
             module = builder(data)
@@ -109,6 +112,15 @@ def estimate(builder: Callable[[DataInfo], nn.Module], data: DataInfo, batch_siz
             "flops": flops(module, example),
             "activation_bytes": activation_bytes(module, data, batch_size),
         }
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out the filling of tensors that have no memory; on the meta device it would import a compiler first."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _FILLS and args and isinstance(args[0], Tensor) and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def activation_bytes(module: nn.Module, data: DataInfo, batch_size: int) -> int:

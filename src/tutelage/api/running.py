@@ -1,4 +1,4 @@
-"""What a user can do, as functions: run, resume, check, export. The command line calls these and prints."""
+"""Running a recipe: from nothing to the report, or from wherever it was left."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.engine.permission import trusts_pickle
 from tutelage.recipe.errors import InputError, Problem, RecipeError, TutelageError
 from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.registry import registry
@@ -87,16 +88,15 @@ def look_over(recipe: Recipe) -> None:
         if not spec.foreign:
             problems.extend(registry().load("method", spec.name).check(recipe))
     for slot, spec in recipe.slots.items():
-        if isinstance(spec, Spec) and spec.kind == "model":
-            weights = spec.extras.get("weights")
-            if isinstance(weights, str | Path):
-                from tutelage.models.weights import find_weights
+        weights = spec.extras.get("weights") if isinstance(spec, Spec) else None
+        if isinstance(weights, str | Path):
+            from tutelage.models.weight_files import read_tensors
 
-                try:
-                    find_weights(weights)
-                except InputError as error:
-                    where = spec.place
-                    problems.append(Problem(str(error), (slot, "weights"), where.file, where.line, where.column))
+            try:
+                read_tensors(Path(weights), trust_pickle=trusts_pickle())
+            except InputError as error:
+                where = spec.place
+                problems.append(Problem(str(error), (slot, "weights"), where.file, where.line, where.column))
     if problems:
         raise RecipeError(problems=tuple(dict.fromkeys(problems)))
 
@@ -147,13 +147,14 @@ def _go(recipe: Recipe, folder: RunFolder, listener: Listener | None, *, first: 
 
 def _carry(run: Run) -> Mapping[str, Any]:
     """Sources, transfer, control; then what they can do, written down."""
-    from tutelage.models.weights import save_weights
+    from tutelage.models.weights import describe, save_weights
     from tutelage.report.answers import build
     from tutelage.report.evidence import Evidence
     from tutelage.report.html import save_html
     from tutelage.report.store import save_report
 
     recipe = run.recipe
+    run.preflight()
     before = _before(run)
     run.sources()
     method = run.transfer()
@@ -182,28 +183,14 @@ def _carry(run: Run) -> Mapping[str, Any]:
     report = build(evidence)
     if run.accelerator.is_main_process:
         student = next(r for r in reversed(method.results(run)) if r.role == "recipient")
-        save_weights(student.modules[0], run.folder.path / "model", model_config(run, "student"))
+        spec = recipe.slots["student"]
+        save_weights(student.modules[0], run.folder.path / "model", describe(spec.name, spec.args, run.splits.info))
         save_report(report, run.folder.path)
         try:
             save_html(run.folder.path)
         except InputError as error:
             run.listener.note(str(error))
     return report
-
-
-def model_config(run: Run, slot: str) -> dict[str, Any]:
-    """How to build a slot's model again: what ``config.json`` beside its weights says."""
-    spec: Spec = run.recipe.slots[slot]
-    info = run.splits.info
-    return {
-        "model": {"name": spec.name, "args": {k: v for k, v in spec.to_dict().items() if k in spec.args}},
-        "data": {
-            "input_shape": list(info.input_shape),
-            "classes": info.classes,
-            "class_names": list(info.class_names),
-            "fingerprint": info.fingerprint,
-        },
-    }
 
 
 def _before(run: Run) -> Predicted | None:
@@ -239,14 +226,14 @@ def _predicted(run: Run, name: str, call: Any, modules: tuple[nn.Module, ...], *
 
 
 def _row(run: Run, result: Result, before: Predicted | None) -> Row:
-    from tutelage.models.cost import cost_of
+    from tutelage.models.cost import cost as cost_of
     from tutelage.report.evidence import Row
 
     asked = {spec.name for spec in run.recipe.measure}
     cost: dict[str, float | None] = {}
     if "cost" in asked:
         example = run.splits.test.fetch(range(min(128, len(run.splits.test)))).inputs.to(run.accelerator.device)
-        each = [cost_of(module, example) for module in result.modules]
+        each = [cost_of(module, example, seconds=0.2) for module in result.modules]
         cost = {key: sum(c[key] for c in each) for key in ("parameters", "flops", "latency")}
         cost |= _training_cost(run, result)
     return Row(

@@ -1,0 +1,124 @@
+"""What a recipe would take, without training it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tutelage.api.running import look_over
+from tutelage.recipe.spec import Recipe, Spec, TrainSection
+
+
+def estimate(recipe: Recipe) -> dict[str, Any]:
+    """Build a recipe's models on the meta device and count.
+
+    Returns:
+        ``models`` (``parameters``, ``weights_bytes``, ``activation_bytes``, ``flops`` of one sample, by slot), ``data`` (sizes
+        and shape), ``steps``, ``flops`` of all training, ``seconds`` (rough, from how fast this machine multiplies
+        matrices), ``memory_bytes`` (weights, gradients, optimiser and activations).
+
+    Raises:
+        InputError: A part cannot be built, or weights do not fit.
+    """
+    look_over(recipe)
+    from tutelage.models.cost import estimate as cost_of
+
+    spec = next(s for s in recipe.slots.values() if isinstance(s, Spec) and s.kind == "data")
+    outline = outline_of(spec, recipe.seed)
+    info = outline.info
+    limited = min(outline.train, spec.extras.get("limit") or outline.train)
+    models: dict[str, dict[str, float]] = {}
+    flops = 0.0
+    steps = 0
+    memory = 0.0
+    main = sum(stage.train.epochs for stage in recipe.stages) or recipe.train.epochs
+    for slot, model in recipe.slots.items():
+        if not isinstance(model, Spec) or model.kind != "model":
+            continue
+        _same_shape(model, info)
+        row = cost_of(model.build, info, recipe.train.batch_size)
+        models[slot] = {
+            "parameters": row["parameters"],
+            "weights_bytes": row["bytes"],
+            "activation_bytes": row["activation_bytes"],
+            "flops": row["flops"],
+        }
+        own = _spot(model)
+        # Forward once, backward about twice as much; a source only runs forward while it teaches.
+        passes = 3.0 * (own.epochs if own else 0)
+        if slot == "student":
+            passes += 3.0 * main * (2 if recipe.baseline else 1)
+            memory += 4.0 * row["bytes"] + row["activation_bytes"]
+        else:
+            passes += main
+            memory += row["bytes"]
+        flops += passes * row["flops"] * limited
+        per_epoch = -(-limited // recipe.train.batch_size)
+        steps += per_epoch * (own.epochs if own else 0)
+        if slot == "student":
+            steps += per_epoch * main * (2 if recipe.baseline else 1)
+    return {
+        "recipe": recipe.name,
+        "models": models,
+        "data": {
+            "train": limited,
+            "validation": outline.validation,
+            "test": outline.test,
+            "classes": info.classes,
+            "input_shape": list(info.input_shape),
+        },
+        "steps": steps,
+        "flops": flops,
+        # Small models reach a fraction of a matrix product's speed, and every step has a cost of its own.
+        "seconds": flops / (0.15 * _speed()) + 0.002 * steps,
+        "memory_bytes": memory,
+    }
+
+
+def outline_of(spec: Spec, seed: int) -> Any:
+    """Sizes and shapes of a data set: from what it says of itself, or by loading it."""
+    from tutelage.data.outline import Outline
+
+    data = spec.build()
+    own = getattr(data, "outline", None)
+    if callable(own):
+        return own()
+    splits = data.load(seed)
+    return Outline(
+        splits.info,
+        train=len(splits.train),
+        validation=len(splits.validation) if splits.validation is not None else 0,
+        test=len(splits.test),
+    )
+
+
+def _spot(model: Spec) -> TrainSection | None:
+    weights = model.extras.get("weights")
+    return weights["train"] if weights is not None and not isinstance(weights, str | Path) else None
+
+
+def _same_shape(model: Spec, info: Any) -> None:
+    """Weights from a file must fit the model that the recipe describes."""
+    weights = model.extras.get("weights")
+    if isinstance(weights, str | Path):
+        import torch
+
+        from tutelage.engine.permission import trusts_pickle
+        from tutelage.models.weights import load_weights
+
+        with torch.random.fork_rng(devices=[]):
+            load_weights(model.build(info), weights, trust_pickle=trusts_pickle())
+
+
+def _speed() -> float:
+    """Floating-point operations a second of a matrix product here."""
+    import time
+
+    import torch
+
+    a = torch.ones(256, 256)
+    torch.mm(a, a)
+    start = time.perf_counter()
+    for _ in range(5):
+        torch.mm(a, a)
+    return 5 * 2 * 256**3 / max(time.perf_counter() - start, 1e-9)
