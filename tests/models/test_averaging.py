@@ -234,6 +234,6 @@ def test_a_warmed_up_average_forgets_its_start_sooner() -> None:
         for _ in range(3):
             average.update(later)
         distances.append(float((average.averaged()["first.weight"] - later.first.weight.detach()).norm()))
-    kept = 1 / 10 * 2 / 11 * 3 / 12
-    assert distances[1] == pytest.approx(kept * float((start.first.weight - later.first.weight).detach().norm()), rel=1e-3)
+    kept, whole = 1 / 10 * 2 / 11 * 3 / 12, (start.first.weight - later.first.weight).detach().norm()
+    assert distances[1] == pytest.approx(kept * float(whole), rel=1e-3)
     assert distances[1] < distances[0]

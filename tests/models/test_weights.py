@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tutelage.data.batch import DataInfo
-from tutelage.models.weights import find_weights, load_model, load_weights, save_weights
+from tutelage.models.weights import find_weights, load_model, load_weights, save_weights, write_safetensors
 from tutelage.recipe.errors import InputError, RunError
 from tutelage.recipe.registry import registry
 
@@ -306,3 +306,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be made"):
         save_weights(mlp(), tmp_path / "file" / "model", CONFIG)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"none/w.safetensors cannot be written: .*No such file"):
+        write_safetensors(mlp(), tmp_path / "none" / "w.safetensors")
+    assert not list(tmp_path.iterdir())

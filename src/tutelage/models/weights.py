@@ -164,6 +164,7 @@ def write_safetensors(module: nn.Module, path: Path) -> None:
     Raises:
         RunError: The disk is full or cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     prefix = getattr(module, "weights_prefix", "")
@@ -189,6 +190,9 @@ def write_safetensors(module: nn.Module, path: Path) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
+    except SafetensorError as error:
+        # Its own error carries what the system said, e.g. that the disk is full, as text only.
+        raise RunError(f"{path} cannot be written: {error}") from error
 
 
 def _hub_config(module: nn.Module) -> dict[str, Any]:
