@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,18 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         InputError: A part cannot be built, or weights do not fit.
     """
     look_over(recipe)
+    import torch
+
+    threads = torch.get_num_threads()
+    # Two samples are not worth waking the other processors for, and a waiting thread costs as much as a working one.
+    torch.set_num_threads(1)
+    try:
+        return _estimate(recipe)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _estimate(recipe: Recipe) -> dict[str, Any]:
     from tutelage.models.cost import estimate as cost_of
 
     spec = next(s for s in recipe.slots.values() if isinstance(s, Spec) and s.kind == "data")
@@ -70,7 +83,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "steps": steps,
         "flops": flops,
         # Small models reach a fraction of a matrix product's speed, and every step has a cost of its own.
-        "seconds": flops / (0.15 * _speed()) + 0.002 * steps,
+        "seconds": flops / (0.15 * _speed() * (os.cpu_count() or 1)) + 0.002 * steps,
         "memory_bytes": memory,
     }
 
@@ -116,9 +129,9 @@ def _speed() -> float:
 
     import torch
 
-    a = torch.ones(256, 256)
+    a = torch.ones(192, 192)
     torch.mm(a, a)
     start = time.perf_counter()
     for _ in range(5):
         torch.mm(a, a)
-    return 5 * 2 * 256**3 / max(time.perf_counter() - start, 1e-9)
+    return 5 * 2 * 192**3 / max(time.perf_counter() - start, 1e-9)

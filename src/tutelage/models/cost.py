@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from tutelage.data.batch import DataInfo
 from tutelage.models.inert import dry_forward, evaluating
 from tutelage.models.standard import parameters_of
 
+_SMALL = 256 * 1024**2
 _FILLS = ("normal_", "uniform_", "zero_", "fill_", "trunc_normal_", "bernoulli_", "exponential_", "erfinv_", "mul_", "add_")
 
 
@@ -62,6 +64,34 @@ def flops(module: nn.Module, example: Tensor) -> int:
     return int(counter.get_total_flops())
 
 
+def weight_flops(module: nn.Module, example: Tensor) -> int:
+    """Floating-point operations of one sample that multiply by weights: what linear layers and convolutions do.
+
+    Less than `flops`, which also counts products of activations as in attention, but quick: the exact counter imports a
+    compiler first, which takes longer than everything else that an estimate does.
+
+    Args:
+        module: The model; its state and modes do not move.
+        example: ``[batch, *input_shape]``.
+    """
+    total = 0
+
+    def count(part: nn.Module, args: Any, output: Any) -> None:
+        nonlocal total
+        weight = getattr(part, "weight", None)
+        if isinstance(weight, Tensor) and weight.ndim >= 2 and isinstance(output, Tensor) and not isinstance(part, nn.Embedding):
+            total += 2 * weight.numel() * output.numel() // (len(example) * weight.shape[0])
+
+    hooks = [part.register_forward_hook(count) for part in module.modules()]
+    try:
+        with evaluating(module), torch.no_grad():
+            module(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
 def latency(module: nn.Module, example: Tensor, *, seconds: float = 1.0, least: int = 5, most: int = 200) -> float:
     """Median time of a forward, in seconds, after two that do not count.
 
@@ -96,7 +126,7 @@ def estimate(builder: Callable[[DataInfo], nn.Module], data: DataInfo, batch_siz
         batch_size: Samples of a step.
 
     Returns:
-        ``parameters``; ``bytes`` of parameters and buffers; ``flops`` of one sample's forward; ``activation_bytes``,
+        ``parameters``; ``bytes`` of parameters and buffers; ``flops`` of one sample's forward, see `weight_flops`; ``activation_bytes``,
         what a training forward of a batch keeps for its backward pass (0 where the model cannot run on shapes).
     """
     with torch.random.fork_rng(devices=[]):
@@ -105,13 +135,38 @@ def estimate(builder: Callable[[DataInfo], nn.Module], data: DataInfo, batch_siz
                 module = builder(data)
         except (RuntimeError, NotImplementedError):
             module = builder(data)
+        row = {"parameters": parameters_of(module), "bytes": weights_bytes(module)}
+        if row["bytes"] < _SMALL:
+            # Shapes alone would do, but operations on them import a compiler, which takes longer than running a small model.
+            with contextlib.suppress(RuntimeError, NotImplementedError):
+                module = builder(data)
+                example = torch.zeros(2, *data.input_shape)
+                kept = _kept_bytes(module, example) * batch_size // 2
+                return {**row, "flops": weight_flops(module, example), "activation_bytes": kept}
         example = torch.empty(2, *data.input_shape, device=next(iter(module.parameters()), torch.empty(0)).device)
         return {
-            "parameters": parameters_of(module),
-            "bytes": weights_bytes(module),
-            "flops": flops(module, example),
+            **row,
+            "flops": weight_flops(module, example),
             "activation_bytes": activation_bytes(module, data, batch_size),
         }
+
+
+def _kept_bytes(module: nn.Module, example: Tensor) -> int:
+    """Bytes that a training forward of this example keeps for its backward pass, parameters left out."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    module.train()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = module(example)
+    del output
+    return sum(kept.values())
 
 
 class _Uninitialised(TorchFunctionMode):
