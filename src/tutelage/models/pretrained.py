@@ -25,7 +25,8 @@ PERMISSION = "TUTELAGE_TRUST_REMOTE_CODE"
 class PretrainedClassifier(nn.Module):
     """Any image classifier of transformers, read from a local folder; the network is never asked.
 
-    Images of one channel are repeated for a model of three.
+    Images of one channel are repeated for a model of three. Weights that transformers wrote are read by giving their
+    folder as ``path``, not as ``weights``: only transformers knows how it has renamed them since.
 
     Args:
         data: What it is built for.
@@ -105,6 +106,7 @@ def _size(config: Any) -> tuple[int, int] | None:
 
 def _built(folder: Path, classes: int, pretrained: bool, resize_head: bool, trusted: bool) -> nn.Module:
     try:
+        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForImageClassification
     except ImportError as error:
         raise InputError(
@@ -131,7 +133,7 @@ def _built(folder: Path, classes: int, pretrained: bool, resize_head: bool, trus
             model = AutoModelForImageClassification.from_pretrained(
                 folder, config=config, ignore_mismatched_sizes=resize_head, use_safetensors=True, **common
             )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise InputError(f"transformers: {folder} cannot be read: {error}") from error
     out: nn.Module = model
     return out.float()

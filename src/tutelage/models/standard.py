@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +46,9 @@ def standard_taps_of(module: nn.Module, example: Tensor | None = None) -> dict[s
 
     A model's own ``standard_taps`` count. Otherwise one dry forward tells: the classifier is the last ``nn.Linear``
     called whose output is ``[batch, classes]``, the embedding what enters it, the features the last feature map before
-    it, ``[batch, channels, height, width]`` or ``[batch, tokens, width]``, with more than one position if there is
-    such a one. A model without an ``nn.Linear`` or a feature map lacks those taps. Neither its state nor the random
-    state moves.
+    it, ``[batch, channels, height, width]`` or ``[batch, tokens, width]``; of a map that was pooled to one position,
+    what was pooled. A model without an ``nn.Linear`` or a feature map lacks those taps. Neither its state nor the
+    random state moves.
 
     Args:
         module: The model.
@@ -77,9 +78,8 @@ def standard_taps_of(module: nn.Module, example: Tensor | None = None) -> dict[s
         found = {"embedding": f"{calls[at].path}:input", "classifier": calls[at].path}
         before = calls[:at]
     maps = [call for call in before if call.path and len(call.shape) in (3, 4)]
-    spread = [call for call in maps if math.prod(call.shape[2:] if len(call.shape) == 4 else call.shape[1:2]) > 1]
     if maps:
-        found["features"] = (spread or maps)[-1].path
+        found["features"] = _unpooled(maps).path
     return found
 
 
@@ -102,6 +102,23 @@ def tap_tree(module: nn.Module, example: Tensor) -> list[TapRow]:
         for path, part in modules_of(module).items()
         if path
     ]
+
+
+def _unpooled(maps: Sequence[_Call]) -> _Call:
+    """The last map; where it has one position, the last before it with more, if that has the same channels."""
+    last = maps[-1]
+    spread = [call for call in maps if _positions(call) > 1]
+    if _positions(last) > 1 or not spread or _channels(spread[-1]) != _channels(last):
+        return last
+    return spread[-1]
+
+
+def _positions(call: _Call) -> int:
+    return math.prod(call.shape[2:] if len(call.shape) == 4 else call.shape[1:2])
+
+
+def _channels(call: _Call) -> int:
+    return call.shape[1] if len(call.shape) == 4 else call.shape[2]
 
 
 def parameters_of(module: nn.Module) -> int:
