@@ -128,13 +128,15 @@ def test_saved_weights_are_a_source(make: Make, info: DataInfo, inputs: torch.Te
     assert torch.equal(module(inputs), pretrained(inputs))
 
 
-def test_an_estimate_reads_no_weights(make: Make, info: DataInfo) -> None:
+def test_shapes_need_no_weights(make: Make, info: DataInfo) -> None:
     folder = make()
     real = parameters_of(PretrainedClassifier(info, path=str(folder)))
-    (folder / "model.safetensors").write_bytes(b"not weights")
     found = estimate(lambda data: PretrainedClassifier(data, path=str(folder)), info, 4)
     assert found["parameters"] == real
     assert found["activation_bytes"] > 0
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with torch.device("meta"):
+        assert parameters_of(PretrainedClassifier(info, path=str(folder))) == real
 
 
 def test_code_in_a_folder_is_refused(make: Make, info: DataInfo, monkeypatch: pytest.MonkeyPatch) -> None:
