@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from torch import nn
@@ -16,6 +15,28 @@ from tutelage.losses import cross_entropy
 from tutelage.models.outputs import Outputs
 from tutelage.recipe.errors import InputError, Problem
 from tutelage.recipe.spec import Recipe, Spec
+
+
+def sequence(method: Method, run: Run, name: str) -> Iterator[Train]:
+    """One stage over all the recipe's models, or the recipe's ``stages``: each goes on with the models of the last.
+
+    Args:
+        method: The recipe's method.
+        run: The run.
+        name: What the stage is called where the recipe names none.
+    """
+    recipe = run.recipe
+    slots = [slot for slot, spec in recipe.slots.items() if isinstance(spec, Spec) and spec.kind == "model"]
+    models = {slot: run.source(slot) for slot in slots}
+    if not recipe.stages:
+        yield Train(name, method, models, recipe.train)
+        return
+    last: str | None = None
+    for section in recipe.stages:
+        own = section.method == recipe.method and section.also == recipe.also
+        stage = method if own else run.method(section.method, section.also)
+        yield Train(section.name, stage, models, section.train, continues=last)
+        last = section.name
 
 
 class Distillation(Method):
@@ -69,17 +90,7 @@ class Distillation(Method):
 
     def stages(self, run: Run) -> Iterator[Train]:
         """One stage, or those of the recipe: each goes on with the student of the last."""
-        models = {"teacher": run.source("teacher"), "student": run.source("student")}
-        if not run.recipe.stages:
-            yield Train("transfer", self, models, run.recipe.train)
-            return
-        last: str | None = None
-        for section in run.recipe.stages:
-            own = section.method == run.recipe.method and section.also == run.recipe.also
-            method = self if own else run.method(section.method, section.also)
-            settings = replace(section.train, epochs=section.train.epochs)
-            yield Train(section.name, method, models, settings, continues=last)
-            last = section.name
+        yield from sequence(self, run, "transfer")
 
     def results(self, run: Run) -> Sequence[Result]:
         """The student."""

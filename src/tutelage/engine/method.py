@@ -166,6 +166,9 @@ class Method(nn.Module):
 
     slots: ClassVar[dict[str, str]] = {}
 
+    compared: ClassVar[bool] = True
+    """Whether the student's twin that learns from labels alone is something to compare with."""
+
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
         """Mistakes that only this method can see in a recipe whose parts are all valid."""

@@ -271,6 +271,8 @@ class Run:
         """The student's twin, trained as long on the same batches from the same start, on labels alone."""
         if not self.recipe.baseline or "student" not in self.recipe.slots:
             return None
+        if not registry().load("method", self.recipe.method.name).compared:
+            return None
         spec = self.recipe.slots["student"]
         twin = self._build("student", spec, 0) if not isinstance(spec.extras.get("weights"), Mapping) else None
         if twin is None:
