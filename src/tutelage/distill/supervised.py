@@ -1,4 +1,4 @@
-"""Supervised: plain training on labels (Rumelhart, Hinton and Williams 1986), as the method that every teacher needs."""
+"""Supervised: plain training on labels (Rumelhart, Hinton and Williams 1986), which makes teachers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tutelage.recipe.registry import method
 class Supervised(LabelTraining):
     """Train one model on the labels, without any teacher.
 
-    What comes out can teach: ``weights: runs/<this run>`` in another recipe. It is trained exactly as the control beside a transfer
-    is, so there is no control to compare it with, and ``baseline`` does nothing.
+    What comes out can teach: ``weights: runs/<this run>`` in another recipe. It is trained exactly as the control beside
+    a transfer is, so there is no control to compare it with, and ``baseline`` does nothing.
     """
 
     slots: ClassVar[dict[str, str]] = {"student": "model", "data": "data"}
