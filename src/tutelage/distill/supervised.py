@@ -16,7 +16,7 @@ from tutelage.recipe.registry import method
 class Supervised(LabelTraining):
     """Train one model on the labels, without any teacher.
 
-    What comes out can teach: ``weights: runs/<this run>`` in another recipe. It is trained exactly as the control beside
+    What comes out can teach: ``weights: runs/<this run>`` in another recipe. It is trained just as the control beside
     a transfer is, so there is no control to compare it with, and ``baseline`` does nothing.
     """
 
