@@ -165,7 +165,7 @@ def _of_part(base: Mapping[str, Any], path: Keys, part: Spec | Section, rng: ran
                     yield Mutant(
                         changed(base, (*path, key), name),
                         f"{where}: {kind} {name} as {part.kind}",
-                        said=f"{kind}, not ",
+                        said=f"is a {kind}",
                     )
     else:
         params = section_params(type(part))

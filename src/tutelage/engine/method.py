@@ -13,6 +13,7 @@ from tutelage.data.batch import Batch, DataInfo
 from tutelage.engine.terms import Losses
 from tutelage.models.outputs import Outputs
 from tutelage.models.participant import Participant
+from tutelage.models.remembered import Remembered
 from tutelage.recipe.errors import Problem
 from tutelage.recipe.spec import Recipe, TrainSection
 
@@ -34,7 +35,7 @@ class Step:
     """
 
     batch: Batch
-    participants: Mapping[str, Participant]
+    participants: Mapping[str, Participant | Remembered]
     index: int
     epoch: int
     progress: float
@@ -143,6 +144,7 @@ class Train:
         validated: The participant that validation looks at.
         stream: Names the order of the data and the augmentations; stages of equal stream and seed see the same.
         continues: The earlier stage whose optimiser state and step count go on, if any.
+        remembered: Frozen participants that are asked about each sample once.
         cache: Content key under which the trained models are kept and found again, if any.
     """
 
@@ -153,6 +155,7 @@ class Train:
     validated: str = "student"
     stream: str = "data"
     continues: str | None = None
+    remembered: frozenset[str] = frozenset()
     cache: str | None = None
     callbacks: Sequence[object] = field(default_factory=tuple)
 

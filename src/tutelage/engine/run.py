@@ -213,6 +213,11 @@ class Run:
         if stage.cache is not None and self.accelerator.is_main_process and record["stopped"] is None:
             cache.keep(stage.cache, state["models"], record)
 
+    def _cached(self) -> frozenset[str]:
+        return frozenset(
+            name for name, s in self.recipe.slots.items() if isinstance(s, Spec) and s.extras.get("cache")
+        )
+
     def _adopt(self, stage: Train, state: Mapping[str, Any]) -> None:
         for name, weights in state["models"].items():
             stage.models[name].load_state_dict(weights)
@@ -236,6 +241,11 @@ class Run:
             InputError: Weights, taps or shapes do not fit.
         """
         slots = {n: s for n, s in self.recipe.slots.items() if isinstance(s, Spec) and s.kind == "model"}
+        if self._cached() and self.augment:
+            raise InputError(
+                f"{', '.join(sorted(self._cached()))}.cache: what a model makes of a sample can only be kept while the sample stays "
+                "the same, and data.augment changes it every epoch; leave out one of the two"
+            )
         modules: dict[str, nn.Module] = {}
         for slot, spec in slots.items():
             reseed(self.recipe.seed, slot, "preflight")
@@ -263,6 +273,7 @@ class Run:
         """Do the method's stages; the method, once they are done."""
         method = self.method(self.recipe.method, self.recipe.also)
         for stage in method.stages(self):
+            stage = replace(stage, remembered=stage.remembered | self._cached())
             own = stage if stage.callbacks else replace(stage, callbacks=[spec.build() for spec in self.recipe.callbacks])
             self.execute(own)
         return method

@@ -16,20 +16,26 @@ from tutelage.data.batch import Batch
 from tutelage.data.loader import Augmentation, Loader, apply, micro
 from tutelage.data.splits import Splits
 from tutelage.engine import checkpoint
+from tutelage.engine.agreement import agreed
 from tutelage.engine.callbacks import Callback
-from tutelage.engine.faults import Fault, find_fault, record_fault
+from tutelage.engine.faults import find_fault, record_fault
 from tutelage.engine.listening import Listener
-from tutelage.engine.meter import Meter
-from tutelage.engine.method import Room, Step, Train
-from tutelage.engine.optimization import Mover, average_gradients, mover, total_norm
+from tutelage.engine.meter import Meter, Noted
+from tutelage.engine.method import Step, Train
+from tutelage.engine.optimization import Mover, average_gradients, movers, total_norm
 from tutelage.engine.predicting import predict, score
 from tutelage.engine.ramps import Ramps
 from tutelage.engine.randomness import derive, reseed
+from tutelage.engine.saving import go_on_from, restore, state_of
+from tutelage.engine.setting_up import set_up
 from tutelage.engine.stopping import Interrupted, Interruption
 from tutelage.models.participant import Participant
+from tutelage.models.remembered import Remembered
 
 # Reading a number off a GPU waits for it; off a CPU it costs nothing.
 _CHECK_EVERY = {"cpu": 1}
+# Asking the other processes whether to save or leave costs a message, so it is done every so many steps.
+_ASK_EVERY = 10
 
 
 class Trainer:
@@ -46,6 +52,7 @@ class Trainer:
         interruption: Says when to save and leave.
         workers: Processes that fetch data.
         earlier: End state of the stage that this one continues.
+        past_steps: Steps of the stages before, for trackers, whose step may not go back.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Trainer:
         interruption: Interruption,
         workers: int = 0,
         earlier: Mapping[str, Any] | None = None,
+        past_steps: int = 0,
     ) -> None:
         self.stage, self.settings, self.method = stage, stage.settings, stage.method
         self.splits, self.augment, self.accelerator = splits, tuple(augment), accelerator
@@ -80,44 +88,39 @@ class Trainer:
         )
         self.total = self.settings.epochs * self.loader.steps_per_epoch
         self.step = self.epoch = self.position = 0
-        # Steps and epochs that earlier stages of the same sequence have done: the order of the data goes on from there.
+        # Epochs that earlier stages of the same sequence have done: the order of the data goes on from there.
         self.past_epochs = 0
+        self.past_steps = past_steps
         self.stopped: str | None = None
         self.history: list[dict[str, Any]] = []
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self._saved_at = time.perf_counter()
-        self._saved_step = -1
         self._build(earlier)
 
     # ------------------------------------------------------------------ setting up
 
     def _build(self, earlier: Mapping[str, Any] | None) -> None:
-        trains = {name for turn in self.method.turns() for name in turn.trains} - {"method"}
         for module in self.stage.models.values():
             module.to(self.device)
         example = self.splits.train.fetch(range(min(len(self.splits.train), 4))).to(self.device)
-        room = Room(self.stage.models, self.splits.info, apply(example, self.augment), sorted(trains))
-        reseed(self.seed, self.stage.name, "setup")
-        self.method.setup(room)
+        room = set_up(self.stage, self.splits.info, apply(example, self.augment), self.seed)
         self.method.to(self.device)
         self.participants = {
-            name: Participant(name, module, trainable=name in trains, taps=room.taps(name), example=example.inputs)
+            name: Participant(
+                name, module, trainable=name in room.trainable, taps=room.taps(name), example=example.inputs
+            )
             for name, module in self.stage.models.items()
         }
+        for name in self.stage.remembered - trains:
+            self.participants[name] = Remembered(self.participants[name], self.splits.train, self.device)  # type: ignore[arg-type, assignment]
         modules: dict[str, nn.Module] = {**self.stage.models, "method": self.method}
-        self.movers = [m for turn in self.method.turns() if (m := mover(turn, modules, self.settings)) is not None]
+        self.movers = movers(self.method.turns(), modules, self.settings)
         self.schedule = self.settings.schedule.build(self.total)
         self.ramps = Ramps(self.method)
         self.meter = Meter()
+        self._prepare(room.trainable)
         if earlier is not None:
-            self.past_epochs = earlier["past_epochs"] + earlier["epoch"]
-            for move in self.movers:
-                if (state := earlier["optimizers"].get(move.turn.name)) is not None:
-                    base = [dict(group) for group in move.optimizer.param_groups]
-                    move.optimizer.load_state_dict(state)
-                    for group, fresh in zip(move.optimizer.param_groups, base, strict=True):
-                        group.update({k: v for k, v in fresh.items() if k != "params"})
-        self._prepare(sorted(trains))
+            go_on_from(self, earlier)
         self.check_every = _CHECK_EVERY.get(self.device.type, 20)
 
     def _prepare(self, trained: Sequence[str]) -> None:
@@ -131,12 +134,21 @@ class Trainer:
             move.optimizer = optimizer
         if self.settings.compile:
             for participant in self.participants.values():
+                if isinstance(participant, Remembered):
+                    continue
                 participant.wrapped = torch.compile(participant.wrapped)  # type: ignore[assignment]
 
     @property
     def subject(self) -> nn.Module:
         """The model that validation and weight averaging look at."""
         return self.stage.models[self.stage.validated]
+
+    def trained(self, move: Mover) -> list[nn.Module]:
+        """The modules that an optimiser moves."""
+        return [self._module(name) for name in move.turn.trains]
+
+    def _module(self, name: str) -> nn.Module:
+        return self.method if name == "method" else self.stage.models[name]
 
     # ------------------------------------------------------------------ running
 
@@ -150,25 +162,16 @@ class Trainer:
             Interrupted: It was asked to leave; the state is saved.
             RunError: A loss or gradient was not finite; the state is saved.
         """
-        self._restore()
+        restore(self)
         for callback in self.callbacks:
             callback.started(self)
         self.listener.begin(self.stage.name, self.total, self.step)
-        wall, cpu = time.perf_counter(), time.process_time()
-        before = self.seconds, self.cpu_seconds
-
-        def clock() -> None:
-            self.seconds = before[0] + time.perf_counter() - wall
-            self.cpu_seconds = before[1] + time.process_time() - cpu
-
-        self._clock = clock
+        self._began = time.perf_counter() - self.seconds, time.process_time() - self.cpu_seconds
         while self.epoch < self.settings.epochs and self.stopped is None:
             self._epoch()
-        for participant in self.participants.values():
-            participant.close()
         for callback in self.callbacks:
             callback.finished(self)
-        clock()
+        self._clock()
         self.listener.end(self.stage.name)
         return {
             "history": self.history,
@@ -178,6 +181,19 @@ class Trainer:
             "stopped": self.stopped,
         }
 
+    def close(self) -> None:
+        """Leave the models as plain models: without taps, wrappers or casts, and as trainable as they were."""
+        for participant in self.participants.values():
+            participant.close()
+            participant.wrapped = participant.module
+            # The cast to half precision was put into the model itself.
+            self.accelerator.unwrap_model(participant.module, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+
+    def _clock(self) -> None:
+        wall, cpu = self._began
+        self.seconds, self.cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+
     def batches(self, epoch: int) -> Iterator[Batch]:
         """This process's augmented batches of an epoch of the stage, on the models' device."""
         for batch in self.loader.epoch(self.past_epochs + epoch):
@@ -186,8 +202,7 @@ class Trainer:
     def _epoch(self) -> None:
         for participant in self.participants.values():
             participant.mode(True)
-        start = self.position
-        for batch in self.loader.epoch(self.past_epochs + self.epoch, start):
+        for batch in self.loader.epoch(self.past_epochs + self.epoch, self.position):
             self._step(apply(batch.to(self.device), self.augment))
             if self.stopped is not None:
                 break
@@ -204,20 +219,20 @@ class Trainer:
         reseed(self.seed, self.stage.name, self.step, self.accelerator.process_index)
         progress = self.step / self.total
         self.ramps.set(progress)
-        step = Step(batch, {n: p for n, p in self.participants.items()}, self.step, self.epoch, progress)
+        step = Step(batch, self.participants, self.step, self.epoch, progress)
         self.method.before_step(step)
         rate = self.schedule(self.step)
         # A mean over this part counts for as much as it holds of the whole step's samples, over all processes.
         whole = self.loader.global_size(self.position)
+        parts = micro(batch, self.settings.accumulate)
         for move in self.movers:
             move.set_rate(rate)
-            parts = micro(batch, self.settings.accumulate)
             for index, part in enumerate(parts):
                 share = len(part) * self.accelerator.num_processes / whole
                 with self._syncing(move, last=index == len(parts) - 1), self.accelerator.autocast():
                     losses = move.turn.loss(step.on(part))
                     total = losses.total()
-                    self.accelerator.backward(total if share == 1.0 else share * total)
+                self.accelerator.backward(total if share == 1.0 else share * total)
                 self.meter.add(move.turn.name, self.step, losses.means(), total, len(part))
             self._move(move, step)
         self.method.after_step(step)
@@ -241,31 +256,35 @@ class Trainer:
     def _move(self, move: Mover, step: Step) -> None:
         if "method" in move.turn.trains:
             average_gradients(self.accelerator, self.method)
+        self.accelerator.unscale_gradients(move.optimizer)
         self.method.after_backward(step, move.turn)
         parameters = move.parameters()
-        if self.settings.clip_norm is not None:
-            norm = self.accelerator.clip_grad_norm_(parameters, self.settings.clip_norm)
-        else:
-            norm = total_norm(parameters)
-        self.meter.gradient(move.turn.name, norm)
+        norm = total_norm(parameters)
+        self.meter.gradient(move.turn.name, self.step, norm)
         # On a CPU nothing has moved yet when a fault is found, so that what is saved is the state before the fault.
+        # Clipping comes after, for it would spread what is not finite over all gradients.
         if self.check_every == 1:
             self._find_fault(step, move)
+        if self.settings.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_norm, norm)
         move.optimizer.step()
-        move.optimizer.zero_grad()
+        # Of all, for a turn's loss may have reached models that are another turn's to move.
+        for every in self.movers:
+            every.optimizer.zero_grad()
 
     def _find_fault(self, step: Step | None, move: Mover | None) -> None:
-        fault = find_fault(self.meter, scaled=self.settings.precision == "fp16")
+        fault = find_fault(self.meter.read(), scaled=self.settings.precision == "fp16")
         if fault is not None:
             self._fail(fault, step, move)
 
-    def _fail(self, fault: Fault, step: Step | None, move: Mover | None) -> None:
+    def _fail(self, fault: Noted, step: Step | None, move: Mover | None) -> None:
         parameters = (
             {f"{n}.{k}": p for n in move.turn.trains for k, p in self._module(n).named_parameters()} if move else {}
         )
+        debug, rank = self.folder.parent.parent / "debug", self.accelerator.process_index
         raise record_fault(
             fault,
-            folder=self.folder.parent.parent / "debug",
+            folder=debug / f"process-{rank}" if self.accelerator.num_processes > 1 else debug,
             stage=self.stage.name,
             epoch=self.epoch,
             batch=step.batch if step is not None else None,
@@ -273,14 +292,10 @@ class Trainer:
             state=self.state(),
         )
 
-    def _module(self, name: str) -> nn.Module:
-        return self.method if name == "method" else self.stage.models[name]
-
     def _flush(self) -> None:
         if self.check_every > 1:
             self._find_fault(None, None)
-        latest = self.meter.flush()
-        self.listener.advance(self.stage.name, self.step, latest)
+        self.listener.advance(self.stage.name, self.step, self.meter.flush())
 
     def _validate(self) -> None:
         scores: dict[str, float] = {}
@@ -303,12 +318,12 @@ class Trainer:
         self.accelerator.log(
             {f"{self.stage.name}/{k}": v for k, v in record["losses"].items()}
             | {f"{self.stage.name}/validation/{k}": v for k, v in scores.items()},
-            step=self.step,
+            step=self.past_steps + self.step,
         )
         for callback in self.callbacks:
             callback.validated(self, self.epoch, scores)
 
-    # ------------------------------------------------------------------ stopping, saving, resuming
+    # ------------------------------------------------------------------ stopping and saving
 
     def stop(self, reason: str) -> None:
         """End the stage after this step."""
@@ -317,50 +332,26 @@ class Trainer:
 
     def agreed(self, own: bool) -> bool:
         """What the first process says: one decision for all."""
-        if self.accelerator.num_processes == 1:
-            return own
-        flag = torch.tensor([float(own and self.accelerator.is_main_process)], device=self.device)
-        return bool(self.accelerator.reduce(flag, "sum").item() > 0)  # type: ignore[union-attr]
+        return agreed(self.accelerator, own)
 
     def _maybe_save(self) -> None:
         settings = self.settings.checkpoint
+        ask = self.accelerator.num_processes == 1 or self.step % _ASK_EVERY == 0
         due = settings.steps is not None and self.step % settings.steps == 0
-        if settings.seconds is not None and not due:
-            elapsed = time.perf_counter() - self._saved_at
-            due = elapsed >= settings.seconds if self.accelerator.num_processes == 1 else due
-            if self.accelerator.num_processes > 1 and self.step % 10 == 0:
-                due = self.agreed(elapsed >= settings.seconds) or due
-        leaving = self.interruption.asked
-        if self.accelerator.num_processes > 1 and self.step % 10 == 0:
-            leaving = self.agreed(leaving)
-        elif self.accelerator.num_processes > 1:
-            leaving = False
+        if not due and settings.seconds is not None and ask:
+            due = self.agreed(time.perf_counter() - self._saved_at >= settings.seconds)
+        leaving = ask and self.agreed(self.interruption.asked)
         if due or leaving:
             self.save()
         if leaving:
-            raise Interrupted(f"interrupted in stage '{self.stage.name}' after step {self.step} of {self.total}; saved")
+            raise Interrupted(
+                f"interrupted in stage '{self.stage.name}' after step {self.step} of {self.total}; everything is saved. "
+                f"Go on with: tutelage resume {self.folder.parent.parent}"
+            )
 
     def state(self) -> dict[str, Any]:
         """Everything that moves."""
-        return {
-            "step": self.step,
-            "epoch": self.epoch,
-            "position": self.position,
-            "past_epochs": self.past_epochs,
-            "models": {
-                n: self.accelerator.get_state_dict(p.wrapped) if self.accelerator.num_processes > 1 else p.module.state_dict()
-                for n, p in self.participants.items()
-                if p.trainable
-            },
-            "method": self.method.state_dict(),
-            "optimizers": {m.turn.name: m.optimizer.state_dict() for m in self.movers},
-            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
-            "callbacks": [c.state_dict() for c in self.callbacks],
-            "meter": self.meter.state_dict(),
-            "history": self.history,
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
-        }
+        return state_of(self)
 
     def save(self) -> None:
         """Write a checkpoint of the stage."""
@@ -368,30 +359,5 @@ class Trainer:
         self._flush()
         state = self.state()
         if self.accelerator.is_main_process:
-            checkpoint.save(
-                self.folder / "checkpoints", self.step, state, keep=self.settings.checkpoint.keep
-            )
+            checkpoint.save(self.folder / "checkpoints", self.step, state, keep=self.settings.checkpoint.keep)
         self._saved_at = time.perf_counter()
-
-    def _restore(self) -> None:
-        found = checkpoint.latest(self.folder / "checkpoints", warn=self.listener.note)
-        if found is None:
-            return
-        _, state = found
-        self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
-        self.past_epochs = state["past_epochs"]
-        for name, weights in state["models"].items():
-            self.stage.models[name].load_state_dict(weights)
-        self.method.load_state_dict(state["method"])
-        for move in self.movers:
-            move.optimizer.load_state_dict(state["optimizers"][move.turn.name])
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
-            callback.load_state_dict(own)
-        self.meter.load_state_dict(state["meter"])
-        self.history = state["history"]
-        self.seconds, self.cpu_seconds = state["seconds"], state["cpu_seconds"]
-        self.listener.note(f"stage '{self.stage.name}' goes on from step {self.step} of {self.total}")
-
-

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from tutelage.recipe.errors import InputError, Problem, article, nearest
+from tutelage.recipe.merging import merge
 from tutelage.recipe.registry import Entry, Registry
 from tutelage.recipe.scan import REQUIRED, Param
 from tutelage.recipe.schema import Form, Misfit, expected, fit, form, same, section_params
@@ -27,6 +28,7 @@ EXTRAS: dict[str, tuple[Param, ...]] = {
             "A run folder, model folder or .safetensors file; or {train: {...}} to train it first.",
         ),
         Param("freeze", tuple[str, ...], (), "Patterns of parameter names that stay as they are, e.g. stem.*"),
+        Param("cache", bool, False, "Of a frozen model: ask it about each sample once; not with augmentation."),
     ),
     "data": (
         Param("augment", Annotated[tuple[Any, ...], Of("augment")], (), "Changes made to each training batch."),
@@ -60,6 +62,8 @@ class Checker:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.problems: list[Problem] = []
+        # The recipe's own way of training, which models that are trained on the spot go on from.
+        self.train: Node | None = None
 
     def note(self, message: str, place: Place, path: Keys, hint: str = "") -> Bad:
         """Note a problem."""
@@ -312,7 +316,10 @@ class Checker:
                 if len(node.value) == 0:
                     self.note(f"'weights' needs the key 'train': {train.doc}.", node.where, (*path, "train"))
                 return BAD
-            section = self.section(TrainSection, node.value["train"], (*path, "train"))
+            own = node.value["train"]
+            if self.train is not None and isinstance(own.value, Mapping):
+                own = merge(self.train, own, "train")
+            section = self.section(TrainSection, own, (*path, "train"))
             return BAD if section is BAD else {"train": section}
         return self.misfit(node, path, "the path of a run, a model folder or a .safetensors file, or {train: {...}}")
 

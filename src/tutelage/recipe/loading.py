@@ -80,7 +80,10 @@ class _Loader:
             param = params[key]
             if key == "train":
                 node = self.keys.get(key, Node({}, self.root.place))
+                before = len(self.checker.problems)
                 values[key] = self.checker.section(TrainSection, node, (key,))
+                # A mistake in it is told once, not again wherever it is inherited.
+                self.checker.train = node if len(self.checker.problems) == before else None
             elif key in self.keys:
                 values[key] = self.checker.value(_component_list(param), self.keys[key], (key,))
             else:

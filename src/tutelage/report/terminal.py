@@ -82,8 +82,8 @@ def _table(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], wide: b
         numbers = [row["measures"].get(group, {}).get(name) for row in rows]
         if any(number is not None for number in numbers):
             drawn.add_row(Text(text.title(name)), *(_cell(name, number, wide) for number in numbers))
-        if name == metric and report["arrived"].get("gap_recovered") is not None:
-            gap = report["arrived"]["gap_recovered"]
+        gap = report["arrived"].get("gap_recovered")
+        if name == metric and gap is not None:
             last = [row["name"] for row in report["rows"] if row["role"] == "recipient"][-1]
             cells = [_cell("gap_recovered", gap if row["name"] == last else None, wide) for row in rows]
             if any(row["name"] == last for row in rows):
@@ -95,6 +95,8 @@ def _cell(name: str, number: Mapping[str, Any] | None, wide: bool) -> Text:
     if number is None:
         return Text("-", "dim")
     cell = Text(text.value(name, number))
-    if text.bounds(name, number):
+    if name == "gap_recovered" and number["low"] is None:
+        cell.append((" " if wide else "\n") + "may be chance", "dim")
+    elif text.bounds(name, number):
         cell.append((" " if wide else "\n") + text.bounds(name, number), "dim")
     return cell

@@ -114,7 +114,9 @@ def _arrived(arrived: Measured, names: Mapping[str, str]) -> Answer:
         than = "against no transfer" if reference == "baseline" else "against before"
         text += f", {full(metric, gain, signed=True)} {than}"
         good = _direction(gain, bool(arrived.get("higher_is_better", True)))
-    if arrived.get("gap_recovered") is not None:
+    gap = arrived.get("gap_recovered")
+    # A ratio over a gap that may be chance is a number in the file, but no answer.
+    if gap is not None and gap.get("low") is not None:
         text += f"; {full('gap_recovered', arrived['gap_recovered'])} of the gap to {names.get('source', 'the source')}"
     return Answer("Arrived", text, good)
 
