@@ -1,4 +1,4 @@
-"""Variants by seeds, each in a run folder of its own: what is there is not done again, what was left is gone on with."""
+"""Variants by seeds, each in a run folder of its own: what is done is not done again, what was left goes on."""
 
 from __future__ import annotations
 
@@ -222,7 +222,8 @@ def plan(
         name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', variant)}-s{seed}"
         jobs.append(Job(variant, seed, recipe, source, changes, folder / name, folder / "logs" / f"{name}.log"))
     if reference is not None and reference not in variants and not problems:
-        problems.append(Problem(f"'{reference}' is none of the variants.", file="--reference", hint=nearest(reference, variants)))
+        hint = nearest(reference, variants)
+        problems.append(Problem(f"'{reference}' is none of the variants.", file="--reference", hint=hint))
     if not problems:
         problems.extend(_foreign(jobs))
     if problems:
@@ -313,7 +314,7 @@ class _Work:
         self.leaving = threading.Event()
         self.hurrying = threading.Event()
 
-    def carry(self) -> list[Failure]:
+    def carry(self) -> tuple[Failure, ...]:
         """Do what is not done.
 
         Raises:
@@ -339,11 +340,11 @@ class _Work:
                 if isinstance(error, KeyboardInterrupt):
                     self.hurrying.set()
                 raise
-        if self.leaving.is_set():
-            done = sum(_state(job) == "done" for job in self.jobs)
-            raise Interrupted(f"interrupted with {done} of {len(self.jobs)} runs done; the same command goes on with the rest")
         outcomes = [(job, *future.result()) for future, job in futures.items()]
-        return [Failure(job, error) for job, outcome, error in outcomes if outcome == "failed"]
+        if any(outcome == "interrupted" for _, outcome, _ in outcomes):
+            done = sum(_state(job) == "done" for job in self.jobs)
+            raise Interrupted(f"interrupted with {done} of {len(self.jobs)} runs done; the same command goes on")
+        return tuple(Failure(job, error) for job, outcome, error in outcomes if outcome == "failed")
 
     def _job(self, job: Job) -> tuple[Outcome, str]:
         if self.leaving.is_set():

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from tutelage.recipe.errors import InputError, nearest
 
 PLACES = ("local", "ray")
 _INTERRUPTED = 130
+_PAUSE = 0.2
 
 
 class Process(Protocol):
@@ -58,6 +60,7 @@ def place_of(name: str, jobs: int | None) -> Iterator[Place]:
         raise InputError('running on Ray needs a package more: pip install "tutelage[scale]"') from error
     mine = not ray.is_initialized()
     if mine:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # An address in RAY_ADDRESS is found by Ray itself; without one, it starts a cluster of this machine.
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
@@ -155,9 +158,13 @@ def work(arguments: list[str], log: str, folder: str, environment: dict[str, str
     """
     process = _launch(arguments, Path(log), folder, environment)
     try:
-        return process.wait()
+        # Cancelling is noticed between two Python instructions: a plain wait would sleep through it.
+        while (code := process.poll()) is None:
+            time.sleep(_PAUSE)
+        return code
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
+        # Ray's workers, and what they start, have SIGINT blocked; a run takes SIGTERM for the same request.
+        process.terminate()
         return process.wait()
 
 
