@@ -44,7 +44,7 @@ def refused(call: Call, arguments: list[object], *said: str, root: Path) -> str:
     [
         ({"method": {"name": "kd", "temprature": 2}}, ["temprature", "Did you mean 'temperature'?", "recipe.yaml:3:3"]),
         ({"method": {"name": "kd", "temperature": "hot"}}, ["temperature", "number", "hot"]),
-        ({"method": {"name": "kd", "temperature": -1.0}}, ["temperature", "above 0", "-1"]),
+        ({"method": {"name": "kd", "temperature": -1.0}}, ["temperature", "a number > 0", "-1"]),
         ({"method": {"name": "kdd"}}, ["there is no method named 'kdd'", "Did you mean 'kd'?"]),
         ({"student": None}, ["the method 'kd' needs 'student'"]),
         ({"student": {"model": "mlpp"}}, ["Did you mean 'mlp'?"]),
