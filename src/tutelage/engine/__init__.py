@@ -1,1 +1,1 @@
-"""engine"""
+"""The loop and everything that a run needs around it."""

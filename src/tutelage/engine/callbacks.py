@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,9 +48,9 @@ class _Watching(Callback):
     metric: str
 
     def better(self, new: float, old: float | None, margin: float = 0.0) -> bool:
-        """Whether a score improves on the best so far."""
-        if old is None:
-            return True
+        """Whether a score improves on the best so far; one that is no number never does."""
+        if old is None or math.isnan(new):
+            return not math.isnan(new)
         return new > old + margin if self.metric == "accuracy" else new < old - margin
 
     def started(self, trainer: Trainer) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ class Damaged(Exception):
 def save(root: Path, step: int, state: Any, *, keep: int) -> Path:
     """Write ``root/step-<step>``: the whole of it, or nothing.
 
-    The folder is filled beside, synced, and renamed into place: a process killed at any moment leaves the earlier checkpoints
-    as they were and at most a ``.partial`` folder, which the next save removes.
+    The folder is filled beside, synced, and renamed into place: a process killed at any moment leaves the earlier
+    checkpoints as they were and at most a ``.partial`` folder, which the next save removes. Checkpoints of later steps
+    go too: this step was reached from an earlier one, so they were damaged and passed over, and would be in the way.
 
     Args:
         root: Folder that holds a stage's checkpoints.
@@ -53,20 +54,22 @@ def save(root: Path, step: int, state: Any, *, keep: int) -> Path:
         root.mkdir(parents=True, exist_ok=True)
         for stale in root.glob("*.partial"):
             shutil.rmtree(stale)
-        partial.mkdir()
-        for name, data in body.items():
-            with open(partial / name, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        if target.exists():
-            shutil.rmtree(target)
-        os.rename(partial, target)
-        descriptor = os.open(root, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            partial.mkdir()
+            for name, data in body.items():
+                with open(partial / name, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            _sync(partial)
+        except OSError:
+            # What a full disk has no room for is best not left on it.
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        for later in [folder for folder in _folders(root) if folder.name >= target.name]:
+            shutil.rmtree(later)
+        os.rename(partial, target)
+        _sync(root)
         for old in sorted(_folders(root), reverse=True)[keep:]:
             shutil.rmtree(old)
     except OSError as error:
@@ -95,7 +98,7 @@ def load(folder: Path) -> tuple[int, Any]:
     return content["step"], unpack(content["state"], load_tensors(body["state.safetensors"]))
 
 
-def latest(root: Path, warn: Any = None) -> tuple[int, Any] | None:
+def latest(root: Path, warn: Callable[[str], object] | None = None) -> tuple[int, Any] | None:
     """The newest checkpoint that is whole, or ``None``; damaged ones are named to `warn` and passed over."""
     for folder in sorted(_folders(root), reverse=True):
         try:
@@ -104,6 +107,14 @@ def latest(root: Path, warn: Any = None) -> tuple[int, Any] | None:
             if warn is not None:
                 warn(f"skipped a damaged checkpoint: {damage}")
     return None
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -163,8 +163,8 @@ class Train:
 class Method(nn.Module):
     """One way of carrying knowledge.
 
-    A method is a module so that what it owns (projectors, banks) is trained, moved, saved and resumed like any model. Its
-    constructor's keyword-only arguments are its recipe keys.
+    A method is a module so that what it owns (projectors, banks) is trained, moved, saved and resumed like any model.
+    Its constructor's keyword-only arguments are its recipe keys.
     """
 
     slots: ClassVar[dict[str, str]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,14 +23,14 @@ class Mover:
     Args:
         turn: What is minimised, and for whom.
         optimizer: As Accelerate prepared it.
-        modules: What it trains.
         base: Base learning rate of each of its groups.
+        makeup: Kind of optimiser, and names and shapes of the parameters of each group: whose state fits it.
     """
 
     turn: Turn
     optimizer: Any
-    modules: tuple[nn.Module, ...]
     base: list[float]
+    makeup: list[Any]
 
     def parameters(self) -> list[nn.Parameter]:
         """What it moves."""
@@ -42,64 +42,87 @@ class Mover:
             group["lr"] = base * multiplier
 
 
+def matched(named: Iterable[str], section: GroupSection) -> bool:
+    """Whether a group's pattern fits any of these names."""
+    return any(_fits(name, section) for name in named)
+
+
+def _fits(name: str, section: GroupSection) -> bool:
+    # A pattern is written for the model, not for the slot it fills: both spellings are accepted.
+    return fnmatchcase(name, section.match) or fnmatchcase(name.partition(".")[2], section.match)
+
+
 def groups_of(named: Mapping[str, nn.Parameter], sections: Sequence[GroupSection]) -> list[dict[str, Any]]:
     """Parameter groups: one for each section that matches something, and one for the rest.
 
     Args:
         named: Trainable parameters by name.
         sections: The recipe's groups; the first whose pattern matches a name has it.
-
-    Raises:
-        InputError: A pattern matches no parameter.
     """
     buckets: list[list[nn.Parameter]] = [[] for _ in range(len(sections) + 1)]
     for name, parameter in named.items():
-        # A pattern is written for the model, not for the slot it fills: both spellings are accepted.
-        spellings = (name, name.partition(".")[2])
-        place = next(
-            (i for i, s in enumerate(sections) if any(fnmatchcase(spelling, s.match) for spelling in spellings)), -1
-        )
-        buckets[place].append(parameter)
+        buckets[next((i for i, section in enumerate(sections) if _fits(name, section)), -1)].append(parameter)
     groups: list[dict[str, Any]] = []
     for section, bucket in zip(sections, buckets, strict=False):
-        if not bucket:
-            names = [name.partition(".")[2] for name in named]
-            raise InputError(
-                f"train.groups: '{section.match}' matches none of the {len(named)} trainable parameters. "
-                f"{nearest(section.match, names)}"
-            )
-        group: dict[str, Any] = {"params": bucket, "lr_scale": section.lr_scale}
-        if section.weight_decay is not None:
-            group["weight_decay"] = section.weight_decay
-        groups.append(group)
+        if bucket:
+            group: dict[str, Any] = {"params": bucket, "lr_scale": section.lr_scale}
+            if section.weight_decay is not None:
+                group["weight_decay"] = section.weight_decay
+            groups.append(group)
     if buckets[-1]:
         groups.append({"params": buckets[-1], "lr_scale": 1.0})
     return groups
 
 
-def mover(turn: Turn, modules: Mapping[str, nn.Module], settings: TrainSection) -> Mover | None:
-    """The optimiser of a turn, or ``None`` for a turn that has nothing to train.
+def movers(turns: Sequence[Turn], modules: Mapping[str, nn.Module], settings: TrainSection) -> list[Mover]:
+    """The optimisers of a step's turns; a turn that has nothing to train has none.
+
+    Args:
+        turns: The turns.
+        modules: What they train, by name.
+        settings: How.
 
     Raises:
-        InputError: A model that the turn trains has no trainable parameter.
+        InputError: A model that a turn trains has no trainable parameter, or a group's pattern matches nothing.
     """
-    named: dict[str, nn.Parameter] = {}
-    for name in turn.trains:
-        own = {f"{name}.{key}": p for key, p in modules[name].named_parameters() if p.requires_grad}
-        if not own and name != "method":
-            raise InputError(f"'{name}' has nothing to train: every parameter of it is frozen, or it has none")
-        named.update(own)
-    if not named:
-        return None
-    optimizer = settings.optimizer.build(groups_of(named, settings.groups))
-    base = [group["lr"] * group["lr_scale"] for group in optimizer.param_groups]
-    return Mover(turn, optimizer, tuple(modules[name] for name in turn.trains), base)
+    trained: list[tuple[Turn, dict[str, nn.Parameter]]] = []
+    for turn in turns:
+        named: dict[str, nn.Parameter] = {}
+        for name in turn.trains:
+            own = {f"{name}.{key}": p for key, p in modules[name].named_parameters() if p.requires_grad}
+            if not own and name != "method":
+                raise InputError(f"'{name}' has nothing to train: every parameter of it is frozen, or it has none")
+            named.update(own)
+        if named:
+            trained.append((turn, named))
+    names = [name for _, named in trained for name in named]
+    for section in settings.groups:
+        if not matched(names, section):
+            raise InputError(
+                f"train.groups: '{section.match}' matches none of the {len(names)} trainable parameters. "
+                f"{nearest(section.match, [name.partition('.')[2] for name in names])}"
+            )
+    return [_mover(turn, named, settings) for turn, named in trained]
+
+
+def _mover(turn: Turn, named: Mapping[str, nn.Parameter], settings: TrainSection) -> Mover:
+    groups = groups_of(named, settings.groups)
+    optimizer = settings.optimizer.build(groups)
+    names = {id(parameter): name for name, parameter in named.items()}
+    makeup: list[Any] = [type(optimizer).__name__]
+    makeup += [[[names[id(p)], list(p.shape)] for p in group["params"]] for group in groups]
+    return Mover(turn, optimizer, [group["lr"] * group["lr_scale"] for group in optimizer.param_groups], makeup)
 
 
 def total_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
     """Norm of all gradients together; 0 where there is none."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+    if not gradients:
+        return torch.zeros(())
+    norm = torch.nn.utils.get_total_norm(gradients)
+    # Of gradients in shards every process has a part.
+    whole: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return whole
 
 
 def average_gradients(accelerator: Accelerator, module: nn.Module) -> None:
@@ -108,7 +131,4 @@ def average_gradients(accelerator: Accelerator, module: nn.Module) -> None:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = accelerator.reduce(gradient, "mean")  # type: ignore[assignment]
-
-
-ScheduleOf = Callable[[int], float]
+                parameter.grad = accelerator.reduce(gradient, "mean")

@@ -17,7 +17,8 @@ def pack(state: Any) -> tuple[Any, dict[str, Tensor]]:
     """Split nested state into a JSON value and the tensors it refers to.
 
     Args:
-        state: Dictionaries (any JSON-able or tuple-free scalar keys), lists, tuples, numbers, strings, ``None`` and tensors.
+        state: Dictionaries (keys: numbers, strings, ``None``, tuples of these), lists, tuples, numbers, strings,
+            ``None`` and tensors.
 
     Raises:
         TypeError: A value of another type, named with its place.

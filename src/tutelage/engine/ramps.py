@@ -78,8 +78,8 @@ class Jump:
 class Ramps:
     """The ramps among a module's attributes; each is replaced by its present value before every step.
 
-    A method therefore always reads plain numbers. The ramps themselves are remembered on the module, so that a second stage of
-    the same method begins from them again.
+    A method therefore always reads plain numbers. The ramps themselves are remembered on the module, so that a second
+    stage of the same method begins from them again.
 
     Args:
         module: A method; the methods it is composed of are its submodules and are searched too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,18 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
+from tutelage.data.batch import Batch
 from tutelage.data.loader import apply
 from tutelage.data.splits import Splits, limit
 from tutelage.engine import cache, checkpoint
+from tutelage.engine.agreement import agreed
 from tutelage.engine.listening import Listener
 from tutelage.engine.method import Method, Room, Train
+from tutelage.engine.optimization import matched, movers
 from tutelage.engine.permission import trusts_pickle
+from tutelage.engine.ramps import Ramps
 from tutelage.engine.randomness import derive, reseed
+from tutelage.engine.setting_up import set_up
 from tutelage.engine.stopping import Interrupted, Interruption
 from tutelage.engine.supervised import LabelTraining
 from tutelage.engine.trainer import Trainer
@@ -120,27 +126,45 @@ class Run:
         return self.models[slot]
 
     def _build(self, slot: str, spec: Spec, generation: int) -> nn.Module:
-        reseed(self.recipe.seed, slot, generation)
+        module = self._begun(spec, slot, generation)
+        weights = spec.extras.get("weights")
+        if isinstance(weights, Mapping):
+            name = slot if generation == 0 else f"{slot}-{generation}"
+            self._train_on_labels(name, slot, module, spec, weights["train"], stream=slot)
+        freeze(module, spec.extras.get("freeze") or ())
+        return module
+
+    def _begun(self, spec: Spec, *place: str | int) -> nn.Module:
+        """A model before any training here: initialised for a place, or with the weights that the recipe names."""
+        reseed(self.recipe.seed, *place)
         module: nn.Module = spec.build(self.splits.info)
         weights = spec.extras.get("weights")
         if isinstance(weights, str | Path):
             load_weights(module, weights, trust_pickle=trusts_pickle())
-        elif isinstance(weights, Mapping):
-            self._train_on_labels(slot, slot, module, spec, weights["train"], stream=slot)
-        freeze(module, spec.extras.get("freeze") or ())
         return module
 
     def _train_on_labels(
-        self, name: str, slot: str, module: nn.Module, spec: Spec, settings: TrainSection, *, stream: str, callbacks: bool = False
+        self,
+        name: str,
+        slot: str,
+        module: nn.Module,
+        spec: Spec,
+        settings: TrainSection,
+        *,
+        stream: str,
+        own: Sequence[Spec] = (),
     ) -> None:
-        own = self.recipe.callbacks if callbacks else ()
+        callbacks = [spec.build() for spec in own]
         key = cache.key_of(
+            stage=name,
             model=spec,
+            start=cache.content_of(module),
             data=self.data_spec,
             content=self.splits.info.fingerprint,
             train={k: v for k, v in settings.to_dict().items() if k != "checkpoint"},
             seed=[self.recipe.seed, slot, stream],
             callbacks=list(own),
+            code=cache.sources_of(*module.modules(), *self.augment, *callbacks),
             processes=self.accelerator.num_processes,
         )
         stage = Train(
@@ -151,7 +175,7 @@ class Run:
             validated=slot,
             stream=stream,
             cache=key,
-            callbacks=[spec.build() for spec in own],
+            callbacks=callbacks,
         )
         self.execute(stage)
 
@@ -164,33 +188,38 @@ class Run:
             Interrupted: It was asked to leave; the state is saved.
             RunError: The stage failed.
         """
+        folder = self.folder.path / "stages" / stage.name
+        # The first process decides throughout: another that looks a moment later may see what was written since.
+        if agreed(self.accelerator, (folder / "record.json").is_file()) and self._adopt(stage, folder):
+            return
         if stage.name in self.records:
             raise ValueError(f"two stages are called '{stage.name}'")
-        folder = self.folder.path / "stages" / stage.name
-        record_path = folder / "record.json"
-        if record_path.is_file():
-            _, state = checkpoint.load(next((folder / "end").glob("step-*")))
-            self._adopt(stage, state)
-            self.records[stage.name] = json.loads(record_path.read_text(encoding="utf-8"))
+        if agreed(self.accelerator, self.interruption.asked):
+            raise Interrupted(
+                f"interrupted before stage '{stage.name}'; what came before it is saved. "
+                f"Go on with: tutelage resume {self.folder.path}"
+            )
+        if stage.cache is not None and self._reuse(stage, folder, stage.cache):
             return
-        if self.interruption.asked:
-            raise Interrupted(f"interrupted before stage '{stage.name}'; what came before it is saved")
-        if stage.cache is not None and (found := cache.find(stage.cache)) is not None:
-            state, record = found
-            for name, module in stage.models.items():
-                module.load_state_dict(state[name])
-                module.to(self.accelerator.device)
-            self.records[stage.name] = {**record, "reused": True}
-            self._finish(stage, folder, {"models": state, "method": {}, "optimizers": {}}, self.records[stage.name])
-            self.listener.note(f"stage '{stage.name}' is reused: the same training was done before")
-            return
-        self.folder.event("stage", name=stage.name)
+        self._event("stage", name=stage.name)
         self._train(stage, folder)
+
+    def _reuse(self, stage: Train, folder: Path, key: str) -> bool:
+        found = cache.find(key) if self.accelerator.is_main_process else None
+        if not agreed(self.accelerator, found is not None):
+            return False
+        if found is not None:
+            weights, record = found
+            state = {"models": weights, "method": {}, "optimizers": {}, "past_epochs": 0, "epoch": 0}
+            self._finish(folder, state, {**record, "reused": True})
+        self.accelerator.wait_for_everyone()
+        self.listener.note(f"stage '{stage.name}' is reused: the same training was done before")
+        return self._adopt(stage, folder)
 
     def _train(self, stage: Train, folder: Path) -> None:
         earlier = None
         if stage.continues is not None:
-            _, earlier = checkpoint.load(next((self.folder.path / "stages" / stage.continues / "end").glob("step-*")))
+            earlier = self._end(self.folder.path / "stages" / stage.continues)
         trainer = Trainer(
             stage,
             splits=self.splits,
@@ -202,35 +231,59 @@ class Run:
             interruption=self.interruption,
             workers=self.data_spec.extras.get("workers", 0),
             earlier=earlier,
+            past_steps=sum(record["steps"] for record in self.records.values()),
         )
-        record = trainer.run()
-        record["peak_memory"] = peak_memory(self.accelerator.device)
-        state = trainer.state()
+        try:
+            record = trainer.run()
+            record["peak_memory"] = peak_memory(self.accelerator.device)
+            state = trainer.state()
+        finally:
+            trainer.close()
         self.records[stage.name] = record
-        self._finish(stage, folder, state, record)
+        if self.accelerator.is_main_process:
+            self._finish(folder, state, record)
+            if stage.cache is not None and record["stopped"] is None:
+                cache.keep(stage.cache, state["models"], record)
+        self.accelerator.wait_for_everyone()
         for epoch in record["history"]:
-            self.folder.event("epoch", **epoch)
-        if stage.cache is not None and self.accelerator.is_main_process and record["stopped"] is None:
-            cache.keep(stage.cache, state["models"], record)
+            self._event("epoch", **_finite(epoch))
 
-    def _cached(self) -> frozenset[str]:
-        return frozenset(
-            name for name, s in self.recipe.slots.items() if isinstance(s, Spec) and s.extras.get("cache")
-        )
-
-    def _adopt(self, stage: Train, state: Mapping[str, Any]) -> None:
-        for name, weights in state["models"].items():
-            stage.models[name].load_state_dict(weights)
+    def _adopt(self, stage: Train, folder: Path) -> bool:
+        """Take a finished stage's end; false where it is damaged, and has to be done again."""
+        state = self._end(folder)
+        if state is None:
+            return False
         for module in stage.models.values():
             module.to(self.accelerator.device)
+        for name, weights in state["models"].items():
+            stage.models[name].load_state_dict(weights)
         if state["method"]:
-            stage.method.load_state_dict(state["method"], strict=False)
+            # What a method owns is built while it sets up; only then is there something to load into.
+            set_up(stage, self.splits.info, self.example(), self.recipe.seed)
+            stage.method.to(self.accelerator.device)
+            stage.method.load_state_dict(state["method"])
+        self.records[stage.name] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        return True
 
-    def _finish(self, stage: Train, folder: Path, state: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    def _end(self, folder: Path) -> Mapping[str, Any] | None:
+        found = checkpoint.latest(folder / "end", warn=self.listener.note)
+        return found[1] if found is not None else None
+
+    def _finish(self, folder: Path, state: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        checkpoint.save(folder / "end", 0, state, keep=1)
+        atomic_write(folder / "record.json", json.dumps(record))
+
+    def _cached(self) -> frozenset[str]:
+        return frozenset(name for name, s in self.recipe.slots.items() if isinstance(s, Spec) and s.extras.get("cache"))
+
+    def _event(self, kind: str, **fields: Any) -> None:
         if self.accelerator.is_main_process:
-            checkpoint.save(folder / "end", 0, state, keep=1)
-            atomic_write(folder / "record.json", json.dumps(record))
-        self.accelerator.wait_for_everyone()
+            self.folder.event(kind, **fields)
+
+    def example(self) -> Batch:
+        """A few augmented samples, where the models are."""
+        few = self.splits.train.fetch(range(min(4, len(self.splits.train))))
+        return apply(few.to(self.accelerator.device), self.augment)
 
     # ------------------------------------------------------------------ the whole
 
@@ -243,23 +296,28 @@ class Run:
         slots = {n: s for n, s in self.recipe.slots.items() if isinstance(s, Spec) and s.kind == "model"}
         if self._cached() and self.augment:
             raise InputError(
-                f"{', '.join(sorted(self._cached()))}.cache: what a model makes of a sample can only be kept while the sample stays "
-                "the same, and data.augment changes it every epoch; leave out one of the two"
+                f"{', '.join(sorted(self._cached()))}.cache: what a model makes of a sample can only be kept while the "
+                "sample stays the same, and data.augment changes it every epoch; leave out one of the two"
             )
         modules: dict[str, nn.Module] = {}
         for slot, spec in slots.items():
-            reseed(self.recipe.seed, slot, "preflight")
-            modules[slot] = spec.build(self.splits.info)
-            if isinstance(weights := spec.extras.get("weights"), str | Path):
-                load_weights(modules[slot], weights, trust_pickle=trusts_pickle())
+            modules[slot] = self._begun(spec, slot, "preflight")
+            if isinstance(weights := spec.extras.get("weights"), Mapping):
+                movers(LabelTraining(slot).turns(), modules, weights["train"])
             freeze(modules[slot], spec.extras.get("freeze") or ())
         example = apply(self.splits.train.fetch(range(min(4, len(self.splits.train)))), self.augment)
-        pairs = [(self.recipe.method, self.recipe.also), *((s.method, s.also) for s in self.recipe.stages)]
-        for spec, also in dict.fromkeys(pairs):
+        recipe = self.recipe
+        whole = [(recipe.method, recipe.also, recipe.train)]
+        for spec, also, train in [(s.method, s.also, s.train) for s in recipe.stages] or whole:
             room = Room(modules, self.splits.info, example, [n for n in modules if n == "student"])
             for name in modules:
                 room.look(name)
-            self.method(spec, also).setup(room)
+            method = self.method(spec, also)
+            Ramps(method)
+            method.setup(room)
+            # A method whose stages have turns of their own says so by having none itself.
+            if type(method).turns is not Method.turns:
+                movers(method.turns(), {**modules, "method": method}, train)
 
     def sources(self) -> None:
         """Bring every model slot that only teaches to its knowledge, before anything else is spent."""
@@ -274,7 +332,9 @@ class Run:
         method = self.method(self.recipe.method, self.recipe.also)
         for stage in method.stages(self):
             stage = replace(stage, remembered=stage.remembered | self._cached())
-            own = stage if stage.callbacks else replace(stage, callbacks=[spec.build() for spec in self.recipe.callbacks])
+            own = (
+                stage if stage.callbacks else replace(stage, callbacks=[spec.build() for spec in self.recipe.callbacks])
+            )
             self.execute(own)
         return method
 
@@ -285,17 +345,26 @@ class Run:
         if not registry().load("method", self.recipe.method.name).compared:
             return None
         spec = self.recipe.slots["student"]
-        twin = self._build("student", spec, 0) if not isinstance(spec.extras.get("weights"), Mapping) else None
-        if twin is None:
-            twin = self.models.get("before") or self.source("student")
+        # Where the student was itself trained first, that stage is found done, and its end loaded.
+        twin = self._build("student", spec, 0)
+        names = [name for name, parameter in twin.named_parameters() if parameter.requires_grad]
         epochs = sum(stage.train.epochs for stage in self.recipe.stages) or self.recipe.train.epochs
-        settings = replace(self.recipe.train, epochs=epochs)
-        self._train_on_labels(BASELINE, "student", twin, spec, settings, stream="data", callbacks=True)
+        # Groups of what only the method owns have nothing to match here.
+        groups = tuple(group for group in self.recipe.train.groups if matched([f"student.{n}" for n in names], group))
+        settings = replace(self.recipe.train, epochs=epochs, groups=groups)
+        self._train_on_labels(BASELINE, "student", twin, spec, settings, stream="data", own=self.recipe.callbacks)
         return twin
 
     def seed_of(self, *place: str | int) -> int:
         """A seed for a place in this run."""
         return derive(self.recipe.seed, *place)
+
+
+def _finite(value: Any) -> Any:
+    """The value as strict JSON can say it: a number that is not finite is none."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def peak_memory(device: torch.device) -> float:

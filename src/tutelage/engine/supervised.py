@@ -1,4 +1,4 @@
-"""Plain training on labels: how a source that needs training gets it, and the control that a transfer is compared with."""
+"""Plain training on labels: of a source that needs it, and of the control that a transfer is compared with."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from torch import Tensor
 class Losses(Mapping[str, Tensor]):
     """Named loss terms; their weighted sum is the turn's loss, and each is logged by its name.
 
-    A term is a scalar, or one value per sample ``[batch]``, which is averaged over the batch. Keeping samples apart until here
-    lets weights act per sample.
+    A term is a scalar, or one value per sample ``[batch]``, which is averaged over the batch. Keeping samples apart
+    until here lets weights act per sample.
 
     Args:
         **terms: Terms by name, e.g. ``task`` and ``transfer``.
@@ -20,6 +20,7 @@ class Losses(Mapping[str, Tensor]):
     def __init__(self, **terms: Tensor) -> None:
         self._terms = terms
         self._weights: dict[str, float] = {}
+        self._means: dict[str, Tensor] | None = None
 
     def weighted(self, **weights: float) -> Losses:
         """The same terms with these weights in the sum; terms that are not named keep theirs (1 at first).
@@ -61,7 +62,9 @@ class Losses(Mapping[str, Tensor]):
 
     def means(self) -> dict[str, Tensor]:
         """Each term as a scalar, unweighted: what is logged."""
-        return {name: term.mean() if term.ndim else term for name, term in self._terms.items()}
+        if self._means is None:
+            self._means = {name: term.mean() if term.ndim else term for name, term in self._terms.items()}
+        return self._means
 
     def total(self) -> Tensor:
         """The weighted sum of the terms' means: what is minimised."""

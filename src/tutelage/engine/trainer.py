@@ -105,27 +105,26 @@ class Trainer:
         example = self.splits.train.fetch(range(min(len(self.splits.train), 4))).to(self.device)
         room = set_up(self.stage, self.splits.info, apply(example, self.augment), self.seed)
         self.method.to(self.device)
-        self.participants = {
-            name: Participant(
-                name, module, trainable=name in room.trainable, taps=room.taps(name), example=example.inputs
-            )
-            for name, module in self.stage.models.items()
-        }
-        for name in self.stage.remembered - trains:
-            self.participants[name] = Remembered(self.participants[name], self.splits.train, self.device)  # type: ignore[arg-type, assignment]
+        self.trainable = room.trainable
+        self.participants: dict[str, Participant | Remembered] = {}
+        for name, module in self.stage.models.items():
+            trained = name in self.trainable
+            one = Participant(name, module, trainable=trained, taps=room.taps(name), example=example.inputs)
+            remembered = name in self.stage.remembered and not trained
+            self.participants[name] = Remembered(one, self.splits.train, self.device) if remembered else one
         modules: dict[str, nn.Module] = {**self.stage.models, "method": self.method}
         self.movers = movers(self.method.turns(), modules, self.settings)
         self.schedule = self.settings.schedule.build(self.total)
         self.ramps = Ramps(self.method)
         self.meter = Meter()
-        self._prepare(room.trainable)
+        self._prepare()
         if earlier is not None:
             go_on_from(self, earlier)
         self.check_every = _CHECK_EVERY.get(self.device.type, 20)
 
-    def _prepare(self, trained: Sequence[str]) -> None:
+    def _prepare(self) -> None:
         """Let Accelerate wrap what is trained; captures stay on the models inside."""
-        participants = [self.participants[name] for name in trained]
+        participants = [self.participant(name) for name in self.trainable]
         prepared = self.accelerator.prepare(*(p.module for p in participants), *(m.optimizer for m in self.movers))
         prepared = prepared if isinstance(prepared, tuple) else (prepared,)
         for participant, wrapped in zip(participants, prepared, strict=False):
@@ -133,15 +132,20 @@ class Trainer:
         for move, optimizer in zip(self.movers, prepared[len(participants) :], strict=True):
             move.optimizer = optimizer
         if self.settings.compile:
-            for participant in self.participants.values():
-                if isinstance(participant, Remembered):
-                    continue
-                participant.wrapped = torch.compile(participant.wrapped)  # type: ignore[assignment]
+            for each in self.participants.values():
+                if isinstance(each, Participant):
+                    each.wrapped = torch.compile(each.wrapped)
 
     @property
     def subject(self) -> nn.Module:
         """The model that validation and weight averaging look at."""
         return self.stage.models[self.stage.validated]
+
+    def participant(self, name: str) -> Participant:
+        """One that runs, and is not only remembered."""
+        found = self.participants[name]
+        assert isinstance(found, Participant)
+        return found
 
     def trained(self, move: Mover) -> list[nn.Module]:
         """The modules that an optimiser moves."""
@@ -185,7 +189,8 @@ class Trainer:
         """Leave the models as plain models: without taps, wrappers or casts, and as trainable as they were."""
         for participant in self.participants.values():
             participant.close()
-            participant.wrapped = participant.module
+            if isinstance(participant, Participant):
+                participant.wrapped = participant.module
             # The cast to half precision was put into the model itself.
             self.accelerator.unwrap_model(participant.module, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
@@ -229,10 +234,11 @@ class Trainer:
             move.set_rate(rate)
             for index, part in enumerate(parts):
                 share = len(part) * self.accelerator.num_processes / whole
-                with self._syncing(move, last=index == len(parts) - 1), self.accelerator.autocast():
-                    losses = move.turn.loss(step.on(part))
-                    total = losses.total()
-                self.accelerator.backward(total if share == 1.0 else share * total)
+                with self._syncing(move, last=index == len(parts) - 1):
+                    with self.accelerator.autocast():
+                        losses = move.turn.loss(step.on(part))
+                        total = losses.total()
+                    self.accelerator.backward(total if share == 1.0 else share * total)
                 self.meter.add(move.turn.name, self.step, losses.means(), total, len(part))
             self._move(move, step)
         self.method.after_step(step)
@@ -250,7 +256,7 @@ class Trainer:
         with contextlib.ExitStack() as stack:
             for name in move.turn.trains:
                 if name != "method":
-                    stack.enter_context(self.accelerator.no_sync(self.participants[name].wrapped))
+                    stack.enter_context(self.accelerator.no_sync(self.participant(name).wrapped))
             yield
 
     def _move(self, move: Mover, step: Step) -> None:
@@ -345,7 +351,7 @@ class Trainer:
             self.save()
         if leaving:
             raise Interrupted(
-                f"interrupted in stage '{self.stage.name}' after step {self.step} of {self.total}; everything is saved. "
+                f"interrupted in stage '{self.stage.name}' after step {self.step} of {self.total}; all of it is saved. "
                 f"Go on with: tutelage resume {self.folder.parent.parent}"
             )
 
