@@ -18,9 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def between(text: str, mark: str, content: str) -> str:
     """The text with what stands between two marks replaced."""
-    return re.sub(
-        rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", lambda m: m[1] + content + m[2], text, flags=re.DOTALL
-    )
+    return re.sub(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", lambda m: m[1] + content + m[2], text, flags=re.DOTALL)
 
 
 def main(run: Path) -> None:

@@ -82,9 +82,13 @@ def test_a_cycle_of_bases_shows_the_chain(call: Call, tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b"\x00\x01\xff\xfe\x80", "text"),
-        (b"a: &a [1,1,1,1,1,1,1,1,1]\n" + b"".join(
-            f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n".encode() for i in range(8)
-        ), "expands to more than"),
+        (
+            b"a: &a [1,1,1,1,1,1,1,1,1]\n"
+            + b"".join(
+                f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n".encode() for i in range(8)
+            ),
+            "expands to more than",
+        ),
         (b"method: kd\nmethod: kd\n", "twice"),
         (b"- a\n- b\n", "mapping"),
         (b"x" * 1_100_000, "1 MB"),
@@ -165,7 +169,14 @@ def test_a_run_of_a_newer_version(call: Call, recipe: Write, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["report", "nowhere"], ["resume", "nowhere"], ["export", "nowhere"], ["new", "kdd"], ["taps", "convnte"], ["chek"]],
+    [
+        ["report", "nowhere"],
+        ["resume", "nowhere"],
+        ["export", "nowhere"],
+        ["new", "kdd"],
+        ["taps", "convnte"],
+        ["chek"],
+    ],
     ids=" ".join,
 )
 def test_commands_that_name_what_is_not_there(call: Call, arguments: list[object]) -> None:

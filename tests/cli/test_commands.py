@@ -40,7 +40,14 @@ def test_from_a_starter_to_an_export(call: Call, tmp_path: Path) -> None:
     code, out, err = call(["run", mine, "--run-dir", run])
     assert code == 0, err
     assert str(run) in out
-    for name in ("recipe.yaml", "manifest.json", "events.jsonl", "report.json", "report.html", "model/model.safetensors"):
+    for name in (
+        "recipe.yaml",
+        "manifest.json",
+        "events.jsonl",
+        "report.json",
+        "report.html",
+        "model/model.safetensors",
+    ):
         assert (run / name).is_file(), name
 
     code, out, _ = call(["report", run, "--json"])
@@ -82,7 +89,9 @@ def test_commands_that_print_facts(call: Call, recipe: Write, command: list[obje
 
 
 def test_overrides_reach_the_run(call: Call, recipe: Write, tmp_path: Path) -> None:
-    code, _, err = call(["run", recipe(), "method.temperature=2", "seed=7", "baseline=false", "--run-dir", tmp_path / "r"])
+    code, _, err = call(
+        ["run", recipe(), "method.temperature=2", "seed=7", "baseline=false", "--run-dir", tmp_path / "r"]
+    )
     assert code == 0, err
     resolved = yaml.safe_load((tmp_path / "r" / "recipe.yaml").read_text())
     assert resolved["method"]["temperature"] == 2

@@ -108,7 +108,8 @@ class Absent(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Absent())
 # Who asks whether a package is there gets an answer, not an error.
 real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name.split(".")[0] in {sorted(names)!r} else real(name, package)
+absent = {sorted(names)!r}
+importlib.util.find_spec = lambda name, package=None: None if name.split(".")[0] in absent else real(name, package)
 import tutelage
 for found in pkgutil.walk_packages(tutelage.__path__, "tutelage."):
     if not found.name.endswith("__main__"):

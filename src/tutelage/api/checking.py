@@ -14,7 +14,8 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     """Build a recipe's models on the meta device and count.
 
     Returns:
-        ``models`` (``parameters``, ``weights_bytes``, ``activation_bytes``, ``flops`` of one sample, by slot), ``data`` (sizes
+        ``models`` (``parameters``, ``weights_bytes``, ``activation_bytes``, ``flops`` of one sample, by slot),
+        ``data`` (sizes
         and shape), ``steps``, ``flops`` of all training, ``seconds`` (rough, from how fast this machine multiplies
         matrices), ``memory_bytes`` (weights, gradients, optimiser and activations).
 

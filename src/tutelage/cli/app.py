@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Move knowledge from one model to another, and see what arrived, what was kept, what was lost and what leaked.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -95,9 +95,7 @@ def new(method: Annotated[str, typer.Argument(help="Name of a method; `tutelage 
 
 @app.command()
 def schema(
-    method: Annotated[
-        str | None, typer.Argument(help="Only recipes of this method.", show_default=False)
-    ] = None,
+    method: Annotated[str | None, typer.Argument(help="Only recipes of this method.", show_default=False)] = None,
 ) -> None:
     """Print the JSON Schema of recipes, for editors."""
     from tutelage.recipe.editor_schema import json_schema
@@ -116,8 +114,8 @@ def data(recipe: RecipeArgument, overrides: Overrides = None, json: Json = False
         as_json(facts)
         return
     typer.echo(
-        f"{facts['name']}: {facts['train']:,} to train on, {facts['validation']:,} to validate, {facts['test']:,} to test; "
-        f"samples of shape {tuple(facts['input_shape'])}"
+        f"{facts['name']}: {facts['train']:,} to train on, {facts['validation']:,} to validate, "
+        f"{facts['test']:,} to test; samples of shape {tuple(facts['input_shape'])}"
     )
     _table(facts["per_class"], ("class", "train", "validation", "test"))
     for warning in facts["warnings"]:

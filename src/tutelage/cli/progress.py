@@ -58,7 +58,9 @@ class Bars:
             for name, value in terms.items()
             if name.rpartition("/")[2] in _SHOWN
         )
-        self._progress.update(self._tasks[task], completed=done, **({"terms": shown} if shown else {}))
+        self._progress.update(self._tasks[task], completed=done)
+        if shown:
+            self._progress.update(self._tasks[task], terms=shown)
         tenth = 10 * done // max(self._totals[task], 1)
         if self._plain and tenth > self._tenths[task]:
             self._tenths[task] = tenth

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tutelage.cli.app import app
 from tutelage.cli.output import as_json, show
+
+if TYPE_CHECKING:
+    from tutelage.api import Finished
+    from tutelage.cli.progress import Bars
 
 RecipeArgument = Annotated[Path, typer.Argument(help="Recipe file.", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
@@ -18,9 +23,7 @@ Overrides = Annotated[
     typer.Argument(help="Changes to the recipe: `train.epochs=5 method.beta=4`.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
-TrustCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Let a model folder run the code that it brings.")
-]
+TrustCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let a model folder run the code that it brings.")]
 TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Read weights from pickles, tensors only.")]
 
 
@@ -67,7 +70,7 @@ def resume(
     _finish(lambda bars: api.resume(run, listener=bars), json)
 
 
-def _finish(work, json: bool) -> None:  # type: ignore[no-untyped-def]
+def _finish(work: Callable[[Bars], Finished], json: bool) -> None:
     from tutelage.cli.progress import Bars
     from tutelage.report.terminal import table
 
@@ -101,9 +104,7 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, json: Json = Fals
 
     grid = Table("", "parameters", "weights", "activations a step", box=None)
     for name, row in facts["models"].items():
-        grid.add_row(
-            name, f"{row['parameters']:,}", _bytes(row["weights_bytes"]), _bytes(row["activation_bytes"])
-        )
+        grid.add_row(name, f"{row['parameters']:,}", _bytes(row["weights_bytes"]), _bytes(row["activation_bytes"]))
     show(grid)
     data = facts["data"]
     typer.echo(
@@ -128,7 +129,9 @@ def _bytes(value: float | None) -> str:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @app.command()
@@ -152,7 +155,8 @@ def export(
     run: RunArgument,
     to: Annotated[str, typer.Option("--to", help="Format: onnx or safetensors.")] = "safetensors",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; beside the model unless given.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; in the run's folder unless given.", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:

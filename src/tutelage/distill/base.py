@@ -82,7 +82,8 @@ class Distillation(Method):
     def compare(self, step: Step) -> Losses:
         """Both models on the batch, then the loss."""
         teacher = step.forward("teacher")
-        return self(step.forward("student"), teacher, step.batch)
+        losses: Losses = self(step.forward("student"), teacher, step.batch)
+        return losses
 
     def turns(self) -> Sequence[Turn]:
         """The student moves, and with it what the method owns."""
@@ -121,7 +122,9 @@ class Stacked(Distillation):
         super().__init__()
         wrong = [type(o).__name__ for o in others if not isinstance(o, Distillation)]
         if wrong:
-            raise InputError(f"also: {', '.join(wrong)} has no transfer term that can be added to another method's loss")
+            raise InputError(
+                f"also: {', '.join(wrong)} has no transfer term that can be added to another method's loss"
+            )
         self.first = first
         self.others = nn.ModuleList(others)
 
@@ -169,7 +172,8 @@ class LogitDistillation(Distillation):
         counts = {name: room.look(name).logits.shape[-1] for name in ("teacher", "student")}
         if counts["teacher"] != counts["student"]:
             raise InputError(
-                f"the teacher names {counts['teacher']} classes and the student {counts['student']}: this method compares "
-                "their logits class by class. Give both heads of the same size, or use a method that compares features or "
+                f"the teacher names {counts['teacher']} classes and the student {counts['student']}: this method "
+                "compares their logits class by class. Give both heads of the same size, or use a method that compares "
+                "features or "
                 "relations, such as 'rkd'"
             )

@@ -19,7 +19,8 @@ from tutelage.recipe.types import Ramped
 class KD(LogitDistillation):
     """Match the student's softened distribution to the teacher's, beside the labels (section 2).
 
-    The soft term keeps its factor temperature² whatever the weights, so that changing the temperature does not change how much the
+    The soft term keeps its factor temperature² whatever the weights, so that changing the temperature does not
+    change how much the
     two terms count.
 
     Args:

@@ -19,7 +19,8 @@ from tutelage.recipe.types import Ramped
 class TTM(LogitDistillation):
     """Match the student's plain distribution to the teacher's power-transformed one.
 
-    The student is not softened and nothing is multiplied by a temperature: gradients are of order one as they are, and ``beta`` is
+    The student is not softened and nothing is multiplied by a temperature: gradients are of order one as they are,
+    and ``beta`` is
     larger than the weights that plain distillation needs.
 
     Args:

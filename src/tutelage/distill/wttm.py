@@ -19,7 +19,8 @@ from tutelage.recipe.types import Ramped
 class WTTM(LogitDistillation):
     """Match the student's plain distribution to the teacher's power-transformed one, weighted per sample.
 
-    A sample counts for as much as the teacher is soft on it: its weight is the power sum of the teacher's probabilities, 1 for a
+    A sample counts for as much as the teacher is soft on it: its weight is the power sum of the teacher's
+    probabilities, 1 for a
     one-hot teacher and classes^(1 - exponent) for a uniform one.
 
     Args:

@@ -19,7 +19,7 @@ from tutelage.models.inert import dry_forward, evaluating
 from tutelage.models.standard import parameters_of
 
 _SMALL = 256 * 1024**2
-_FILLS = ("normal_", "uniform_", "zero_", "fill_", "trunc_normal_", "bernoulli_", "exponential_", "erfinv_", "mul_", "add_")
+_FILLS = ("normal_", "uniform_", "zero_", "fill_", "trunc_normal_", "bernoulli_", "exponential_", "erfinv_")
 
 
 def cost(module: nn.Module, example: Tensor, *, seconds: float = 1.0) -> dict[str, float]:
@@ -79,7 +79,12 @@ def weight_flops(module: nn.Module, example: Tensor) -> int:
     def count(part: nn.Module, args: Any, output: Any) -> None:
         nonlocal total
         weight = getattr(part, "weight", None)
-        if isinstance(weight, Tensor) and weight.ndim >= 2 and isinstance(output, Tensor) and not isinstance(part, nn.Embedding):
+        if (
+            isinstance(weight, Tensor)
+            and weight.ndim >= 2
+            and isinstance(output, Tensor)
+            and not isinstance(part, nn.Embedding)
+        ):
             total += 2 * weight.numel() * output.numel() // (len(example) * weight.shape[0])
 
     hooks = [part.register_forward_hook(count) for part in module.modules()]
@@ -126,7 +131,8 @@ def estimate(builder: Callable[[DataInfo], nn.Module], data: DataInfo, batch_siz
         batch_size: Samples of a step.
 
     Returns:
-        ``parameters``; ``bytes`` of parameters and buffers; ``flops`` of one sample's forward, see `weight_flops`; ``activation_bytes``,
+        ``parameters``; ``bytes`` of parameters and buffers; ``flops`` of one sample's forward, see `weight_flops`;
+        ``activation_bytes``,
         what a training forward of a batch keeps for its backward pass (0 where the model cannot run on shapes).
     """
     with torch.random.fork_rng(devices=[]):
@@ -137,7 +143,8 @@ def estimate(builder: Callable[[DataInfo], nn.Module], data: DataInfo, batch_siz
             module = builder(data)
         row = {"parameters": parameters_of(module), "bytes": weights_bytes(module)}
         if row["bytes"] < _SMALL:
-            # Shapes alone would do, but operations on them import a compiler, which takes longer than running a small model.
+            # Shapes alone would do, but operations on them import a compiler, which takes longer than running a
+            # small model.
             with contextlib.suppress(RuntimeError, NotImplementedError):
                 module = builder(data)
                 example = torch.zeros(2, *data.input_shape)

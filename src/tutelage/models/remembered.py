@@ -16,8 +16,10 @@ _CHUNK = 512
 class Remembered:
     """What a frozen participant makes of each sample of a split, looked up by the sample's identity.
 
-    The model runs over the split once, in the split's own order, so that a resumed run remembers the same numbers to the bit. Outputs
-    are kept in memory, on the model's device. They are those of unaugmented samples: this only fits data whose views do not change.
+    The model runs over the split once, in the split's own order, so that a resumed run remembers the same numbers to
+    the bit. Outputs
+    are kept in memory, on the model's device. They are those of unaugmented samples: this only fits data whose views
+    do not change.
 
     Args:
         participant: The frozen participant.
