@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,47 @@ import torch
 from tutelage import api
 from tutelage.engine.listening import Silence
 from tutelage.engine.stopping import Interrupted
+from tutelage.recipe.registry import registry
 
 Trained = Callable[..., Path]
 
 
+PLUGIN = Path(__file__).parent / "plugin"
+
+
+@pytest.fixture(autouse=True, scope="package")
+def plugin() -> Iterator[None]:
+    sys.path.insert(0, str(PLUGIN))
+    registry.cache_clear()
+    yield
+    sys.path.remove(str(PLUGIN))
+    registry.cache_clear()
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))
     torch.set_num_threads(1)
+    # Pictures of what happened take longer than what happened.
+    monkeypatch.setattr("tutelage.report.html.save_html", lambda folder: folder)
+
+
+@pytest.fixture
+def noted() -> list[dict[str, Any]]:
+    """What the callback ``trial-watch`` notes."""
+    from engine_parts import Watch
+
+    Watch.noted.clear()
+    return Watch.noted
+
+
+@pytest.fixture
+def snapshots() -> list[dict[str, torch.Tensor]]:
+    """What the callback ``trial-scores`` keeps: weights at the ends of epochs."""
+    from engine_parts import Snapshots
+
+    Snapshots.kept.clear()
+    return Snapshots.kept
 
 
 def recipe(**changes: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.engine.conftest import recipe, run
+
 from tutelage.engine import checkpoint
 from tutelage.engine.packing import pack, unpack
 from tutelage.recipe.errors import RunError
