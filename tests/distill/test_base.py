@@ -95,6 +95,14 @@ def test_a_teacher_found_again_teaches_the_same(recipe, go, weights):
     assert same(weights(first), weights(second))
 
 
+@pytest.mark.parametrize("method", [{"name": "kd"}, {"name": "born-again", "generations": 2}], ids=lambda m: m["name"])
+def test_a_teacher_asked_once_teaches_as_one_asked_every_time(method, recipe, go, weights):
+    mapping = recipe(method)
+    asked_once = weights(go({**mapping, "teacher": {**mapping["teacher"], "cache": True}}))
+    live = weights(go(mapping))
+    assert all(torch.allclose(live[key], asked_once[key], rtol=1e-3, atol=1e-5) for key in live)
+
+
 def test_the_teacher_stays_what_it_was(recipe, go, tmp_path):
     net = {"model": "convnet", "width": 2, "depth": 2}
     taught = go(recipe("supervised", student=net, teacher=None))

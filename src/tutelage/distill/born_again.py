@@ -247,7 +247,7 @@ def _confidence(logits: Tensor) -> Tensor:
     return logits.float().softmax(-1).amax(-1)
 
 
-def _average(name: str, members: Sequence[Result], role: str) -> Result:
+def _average(name: str, members: Sequence[Result], role: Literal["recipient", "other"]) -> Result:
     """The mean of the members' probabilities, as logarithms, so that softmax gives it back."""
 
     def predict(inputs: Tensor) -> Tensor:
