@@ -1,0 +1,199 @@
+"""Layer selection: which teacher layer each student layer is matched to (arXiv:2502.04499)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from tutelage.data.batch import Batch
+from tutelage.distill.base import LogitDistillation
+from tutelage.distill.features import Projector, fit_positions
+from tutelage.engine.method import Room
+from tutelage.engine.terms import Losses
+from tutelage.losses import angle_cosines, hidden_distance, kl_divergence, layer_map, select_layers
+from tutelage.models.outputs import Outputs
+from tutelage.models.taps import places
+from tutelage.recipe.errors import InputError
+from tutelage.recipe.registry import method
+from tutelage.recipe.types import Ramped
+
+
+@method("layer-selection", paper="arXiv:2502.04499", route="distill")
+class LayerSelection(LogitDistillation):
+    """Match hidden states beside labels and logits, by any of the study's strategies.
+
+    State 0 is what enters the first block, state i + 1 what leaves block i. The study finds that the strategies
+    hardly differ, while
+    matching nothing is worse: run several, over several seeds, with everything else equal.
+
+    Args:
+        strategy: ``forward``: teacher layers in order; ``reverse``: in reversed order; ``random``: in an order drawn
+        once a run;
+            ``all_to_one``: every student state to one teacher state; ``single``: one to one; ``none``.
+        layer_map: Teacher block of each student block, instead of evenly spaced ones.
+        teacher_state: Teacher's state of ``all_to_one`` (null: the middle one) and ``single`` (null: the last one).
+        student_state: Student's state of ``single``; null for the last one.
+        hidden_weight: Weight of the hidden states' distance, averaged over pairs.
+        kl_weight: Weight of the divergence of the outputs, at temperature 1.
+        ce_weight: Weight of the label term.
+        hidden_loss: ``mse``: squared distance summed over width; ``cosine``: one minus the cosine.
+        match_embeddings: Match state 0 too.
+        student_init: ``copy``: start from the teacher's layers of the forward list, and what else has the same name
+        and shape;
+            ``copy_reversed``: from those layers in reversed order. The control without transfer does not get them.
+        adapter: ``auto``: a linear map without bias where widths differ; ``none``: refuse such a pair.
+        teacher_layers: Pattern of the teacher's blocks.
+        student_layers: Pattern of the student's blocks.
+    """
+
+    def __init__(
+        self,
+        *,
+        strategy: Literal["none", "forward", "reverse", "random", "all_to_one", "single"] = "forward",
+        layer_map: list[Annotated[int, Ge(0)]] | None = None,
+        teacher_state: Annotated[int, Ge(0)] | None = None,
+        student_state: Annotated[int, Ge(0)] | None = None,
+        hidden_weight: Annotated[float, Ge(0), Ramped()] = 3.0,
+        kl_weight: Annotated[float, Ge(0), Ramped()] = 1.0,
+        ce_weight: Annotated[float, Ge(0), Ramped()] = 1.0,
+        hidden_loss: Literal["mse", "cosine"] = "mse",
+        match_embeddings: bool = True,
+        student_init: Literal["random", "copy", "copy_reversed"] = "random",
+        adapter: Literal["auto", "none"] = "auto",
+        teacher_layers: str = "blocks.*",
+        student_layers: str = "blocks.*",
+    ) -> None:
+        super().__init__()
+        self.strategy, self.layer_map = strategy, layer_map
+        self.teacher_state, self.student_state = teacher_state, student_state
+        self.hidden_weight, self.kl_weight, self.ce_weight = hidden_weight, kl_weight, ce_weight
+        self.hidden_loss, self.match_embeddings = hidden_loss, match_embeddings
+        self.student_init, self.adapter = student_init, adapter
+        self.layers = {"teacher": teacher_layers, "student": student_layers}
+        self.pairs: tuple[tuple[int, int], ...] = ()
+
+    def setup(self, room: Room) -> None:
+        """Find the blocks, choose the pairs, copy weights where asked, and build the adapters.
+
+        Raises:
+            InputError: A pattern matches nothing, the map does not fit, or widths differ without an adapter.
+        """
+        super().setup(room)
+        blocks = {name: list(places(room.modules[name], [glob])) for name, glob in self.layers.items()}
+        self.states = {name: (f"{found[0]}:input", *found) for name, found in blocks.items()}
+        depth = {name: len(found) for name, found in blocks.items()}
+        try:
+            self.pairs = self._choose(depth["teacher"], depth["student"])
+            if self.student_init != "random":
+                _copy(room.modules, blocks, reverse=self.student_init == "copy_reversed")
+        except ValueError as error:
+            raise InputError(f"method: {error}") from error
+        for name in ("teacher", "student"):
+            room.tap(name, *self.states[name])
+        shown = {name: self._captures(room.look(name), name) for name in ("teacher", "student")}
+        adapters = {}
+        for ours, theirs in self.pairs:
+            projector = Projector(shown["student"][ours], shown["teacher"][theirs], bias=False)
+            if self.adapter == "none" and not isinstance(projector.map, nn.Identity):
+                raise InputError(
+                    f"method.adapter: student state {ours} and teacher state {theirs} have different widths; use 'auto'"
+                )
+            adapters[str(ours)] = projector
+        self.adapters = nn.ModuleDict(adapters)
+
+    def _choose(self, teacher: int, student: int) -> tuple[tuple[int, int], ...]:
+        if self.layer_map is None:
+            # Setting up runs under a seed of its own, so the order is drawn once a run and again the same when it is
+            # resumed.
+            generator = torch.Generator().manual_seed(torch.initial_seed())
+            return select_layers(
+                self.strategy,
+                teacher,
+                student,
+                generator,
+                match_embeddings=self.match_embeddings,
+                teacher_state=self.teacher_state,
+                student_state=self.student_state,
+            )
+        if len(self.layer_map) != student or max(self.layer_map) >= teacher:
+            raise ValueError(
+                f"layer_map {list(self.layer_map)} must name a teacher block, 0 to {teacher - 1}, for each of the {student} "
+                "student blocks"
+            )
+        order = self.layer_map[::-1] if self.strategy == "reverse" else self.layer_map
+        start = ((0, 0),) if self.match_embeddings else ()
+        return start + tuple((j + 1, block + 1) for j, block in enumerate(order))
+
+    def _captures(self, outputs: Outputs, name: str) -> list[Tensor]:
+        return [outputs.taps[state] for state in self.states[name]]
+
+    def matched(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of hidden states ``[batch, tokens, width]``, the student's in the teacher's width."""
+        ours, theirs = self._captures(student, "student"), self._captures(teacher, "teacher")
+        return [
+            _tokens(self.adapters[str(i)](ours[i]), fit_positions(theirs[j].detach(), ours[i])) for i, j in self.pairs
+        ]
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
+        """``ce * CE + kl * KL + hidden * mean over pairs of the distance``."""
+        terms = self.task(student, batch) | Losses(transfer=kl_divergence(student.logits, teacher.logits))
+        terms = terms.weighted(task=self.ce_weight, transfer=self.kl_weight)
+        if not self.pairs:
+            return terms
+        apart = [hidden_distance(a, b, kind=self.hidden_loss).mean(-1) for a, b in self.matched(student, teacher)]
+        return terms | Losses(hidden=torch.stack(apart).mean(0)).weighted(hidden=self.hidden_weight)
+
+    def angles(self, student: Outputs, teacher: Outputs) -> dict[str, float]:
+        """The study's instrument: angles, seen from each student state, between the directions to pairs of teacher
+        states.
+
+        Student states need the teacher's width, or an adapter of their own.
+
+        Returns:
+            ``mean`` cosine and ``acute``, the share of angles with a positive one, over tokens, student states and
+            pairs of
+            matched teacher layers.
+        """
+        targets = sorted({theirs for _, theirs in self.pairs})
+        theirs = self._captures(teacher, "teacher")
+        cosines = []
+        for i, _ in self.pairs:
+            here = self.adapters[str(i)](self._captures(student, "student")[i])
+            for place, a in enumerate(targets):
+                for b in targets[place + 1 :]:
+                    origin, first = _tokens(here, fit_positions(theirs[a], here))
+                    _, second = _tokens(here, fit_positions(theirs[b], here))
+                    cosines.append(angle_cosines(origin, first, second).flatten())
+        every = torch.cat(cosines)
+        return {"mean": float(every.mean()), "acute": float((every > 0).float().mean())}
+
+
+def _tokens(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as ``[batch, tokens, width]``: positions of feature maps are tokens, and a vector is one token."""
+    if ours.ndim == 4:
+        return ours.flatten(2).transpose(1, 2), theirs.flatten(2).transpose(1, 2)
+    return (ours, theirs) if ours.ndim == 3 else (ours.unsqueeze(1), theirs.unsqueeze(1))
+
+
+def _copy(modules: Mapping[str, nn.Module], blocks: Mapping[str, list[str]], *, reverse: bool) -> None:
+    """Blocks of the forward list, and everything outside the blocks that has the same name and shape."""
+    teacher, student = modules["teacher"], modules["student"]
+    chosen = layer_map(len(blocks["teacher"]), len(blocks["student"]))
+    for path, block in zip(blocks["student"], chosen[::-1] if reverse else chosen, strict=True):
+        source = teacher.get_submodule(blocks["teacher"][block]).state_dict()
+        target = student.get_submodule(path).state_dict()
+        if source.keys() != target.keys() or any(source[k].shape != target[k].shape for k in source):
+            raise ValueError(
+                f"student_init: the student's '{path}' is not built like the teacher's blocks, so cannot copy one"
+            )
+        student.get_submodule(path).load_state_dict(source)
+    inside = tuple(f"{path}." for path in blocks["student"])
+    own, theirs = student.state_dict(), teacher.state_dict()
+    for name, tensor in own.items():
+        if not name.startswith(inside) and name in theirs and theirs[name].shape == tensor.shape:
+            own[name] = theirs[name]
+    student.load_state_dict(own)
