@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -122,14 +122,16 @@ class Result:
     Args:
         name: As the report calls it.
         predict: ``[batch, *input_shape]`` to ``[batch, classes]`` logits.
-        role: ``recipient`` for the one that the report is about, ``other`` for the rest.
-        modules: The models behind it, for its cost.
+        role: ``recipient`` for the one that the report is about, ``other`` for the rest of what a method makes.
+        modules: The models behind it, for its cost; the first is what the run hands on.
+        stages: The stages that made it, for its cost; ``None`` for all that the method did.
     """
 
     name: str
     predict: Callable[[Tensor], Tensor]
-    role: str
+    role: Literal["recipient", "other", "source", "baseline"]
     modules: tuple[nn.Module, ...]
+    stages: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,11 @@ class Method(nn.Module):
     def check(cls, recipe: Recipe) -> list[Problem]:
         """Mistakes that only this method can see in a recipe whose parts are all valid."""
         return []
+
+    @classmethod
+    def epochs(cls, recipe: Recipe) -> int:
+        """Passes over the data that the method makes with the student: what `check` estimates from."""
+        return sum(stage.train.epochs for stage in recipe.stages) or recipe.train.epochs
 
     def setup(self, room: Room) -> None:
         """Place taps and build modules that depend on the models; called once a stage, before anything moves."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
@@ -46,12 +47,17 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Accelerator:
     """Accelerate, set up as the recipe and the launcher say.
 
     Raises:
-        InputError: The precision does not exist on this device.
+        InputError: The precision does not exist on this device, or a tracker is not installed.
     """
     # Accelerate remembers its first configuration for the process; a second run may want another.
     if AcceleratorState._shared_state and AcceleratorState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
     trackers = [tracker.build() for tracker in recipe.trackers]
+    # Accelerate itself only warns of what is missing, and the run goes on without.
+    installed = {str(getattr(name, "value", name)) for name in get_available_trackers()}
+    missing = [tracker.name for tracker in trackers if tracker.name not in installed]
+    if missing:
+        raise InputError(f"trackers: {', '.join(missing)} is not installed: pip install 'tutelage[track]'")
     try:
         accelerator = Accelerator(
             mixed_precision=recipe.train.precision,
@@ -62,6 +68,8 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Accelerator:
         )
     except (ValueError, ImportError) as error:
         raise InputError(f"train.precision {recipe.train.precision} or trackers: {error}") from error
+    if recipe.train.precision == "fp16" and accelerator.scaler is None:
+        raise InputError(f"train.precision: fp16 needs a GPU, and this is a {accelerator.device}; bf16 runs anywhere")
     if trackers:
         accelerator.init_trackers(
             recipe.name,
