@@ -214,7 +214,8 @@ def test_an_ensemble_can_be_the_result(ensemble, members, born, go, weights):
     rows = finished.report["rows"]
     assert [row["name"] for row in rows] == ["teacher", "generation-1", "generation-2", "student"]
     assert rows[-1]["role"] == "recipient"
-    assert any("holds only the last generation" in warning for warning in finished.report["warnings"])
+    assert any("model/members" in warning for warning in finished.report["warnings"])
+    assert len(list((finished.folder / "model" / "members").iterdir())) == members - 1
     # What is saved of it is the newest.
     _, state = checkpoint.load(next((finished.folder / "stages" / "generation-2" / "end").glob("step-*")))
     saved = weights(finished)

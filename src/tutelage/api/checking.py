@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.api.running import look_over
+from tutelage.recipe.registry import registry
 from tutelage.recipe.spec import Recipe, Spec, TrainSection
 
 
@@ -45,7 +46,9 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
     flops = 0.0
     steps = 0
     memory = 0.0
-    main = sum(stage.train.epochs for stage in recipe.stages) or recipe.train.epochs
+    method = registry().load("method", recipe.method.name)
+    main: int = method.epochs(recipe)
+    both = 2 if recipe.baseline and method.compared else 1
     for slot, model in recipe.slots.items():
         if not isinstance(model, Spec) or model.kind != "model":
             continue
@@ -61,7 +64,7 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
         # Forward once, backward about twice as much; a source only runs forward while it teaches.
         passes = 3.0 * (own.epochs if own else 0)
         if slot == "student":
-            passes += 3.0 * main * (2 if recipe.baseline else 1)
+            passes += 3.0 * main * both
             memory += 4.0 * row["bytes"] + row["activation_bytes"]
         else:
             passes += main
@@ -70,7 +73,7 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
         per_epoch = -(-limited // recipe.train.batch_size)
         steps += per_epoch * (own.epochs if own else 0)
         if slot == "student":
-            steps += per_epoch * main * (2 if recipe.baseline else 1)
+            steps += per_epoch * main * both
     return {
         "recipe": recipe.name,
         "models": models,

@@ -18,7 +18,7 @@ def export_run(run: str | Path, to: str, output: str | Path | None = None) -> di
         run: The run folder.
         to: ``onnx`` or ``safetensors``.
         output: The file; ``<run>/model/model.<format>`` unless given. (The run's own safetensors file is never
-        overwritten.)
+            overwritten.)
 
     Returns:
         ``path``, ``format``, ``bytes`` and ``max_difference``, the largest absolute difference of a logit.

@@ -13,7 +13,7 @@ from tutelage.engine.permission import trusts_pickle
 from tutelage.recipe.errors import InputError, Problem, RecipeError, TutelageError
 from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.registry import registry
-from tutelage.recipe.runfolder import RunFolder
+from tutelage.recipe.runfolder import BASELINE, RunFolder
 from tutelage.recipe.spec import Recipe, Spec
 
 if TYPE_CHECKING:
@@ -87,6 +87,17 @@ def look_over(recipe: Recipe) -> None:
     for spec in (recipe.method, *recipe.also, *(stage.method for stage in recipe.stages)):
         if not spec.foreign:
             problems.extend(registry().load("method", spec.name).check(recipe))
+    taken = {BASELINE, *recipe.slots}
+    for place, stage in enumerate(recipe.stages):
+        if stage.name in taken:
+            problems.append(
+                Problem(
+                    f"'{stage.name}' names another part of the run already; give the stage a name of its own.",
+                    ("stages", place, "name"),
+                    str(recipe.source) if recipe.source else None,
+                )
+            )
+        taken.add(stage.name)
     for slot, spec in recipe.slots.items():
         weights = spec.extras.get("weights") if isinstance(spec, Spec) else None
         if isinstance(weights, str | Path):
@@ -165,7 +176,7 @@ def _carry(run: Run) -> Mapping[str, Any]:
     if twin is not None:
         from tutelage.engine.method import Result
 
-        rows.append(_row(run, Result("student without transfer", twin, "baseline", (twin,)), None))
+        rows.append(_row(run, Result("student without transfer", twin, "baseline", (twin,), (BASELINE,)), None))
     measures = [spec.build() for spec in recipe.measure]
     entry = registry().get("method", recipe.method.name)
     stopped = [r["stopped"] for r in run.records.values() if r.get("stopped")]
@@ -184,7 +195,14 @@ def _carry(run: Run) -> Mapping[str, Any]:
     if run.accelerator.is_main_process:
         student = next(r for r in reversed(method.results(run)) if r.role == "recipient")
         spec = recipe.slots["student"]
-        save_weights(student.modules[0], run.folder.path / "model", describe(spec.name, spec.args, run.splits.info))
+        first, *others = student.modules
+        about = describe(spec.name, spec.args, run.splits.info)
+        save_weights(first, run.folder.path / "model", about)
+        for place, member in enumerate(others, 1):
+            taught = next((slot for slot in _source_slots(recipe) if run.models.get(slot) is member), "student")
+            other = recipe.slots[taught]
+            about = describe(other.name, other.args, run.splits.info)
+            save_weights(member, run.folder.path / "model" / "members" / str(place), about)
         save_report(report, run.folder.path)
         try:
             save_html(run.folder.path)
@@ -211,7 +229,7 @@ def _source_row(run: Run, slot: str) -> Row:
     from tutelage.engine.method import Result
 
     module = run.source(slot)
-    return _row(run, Result(slot, module, "source", (module,)), None)
+    return _row(run, Result(slot, module, "source", (module,), (slot,)), None)
 
 
 def _predicted(run: Run, name: str, call: Any, modules: tuple[nn.Module, ...], *, train: bool = False) -> Predicted:
@@ -250,12 +268,9 @@ def _row(run: Run, result: Result, before: Predicted | None) -> Row:
 
 def _training_cost(run: Run, result: Result) -> dict[str, float | None]:
     """Time and memory of the stages that made a row: those that trained its model."""
-    names = {"source": (result.name,), "baseline": ("baseline",)}.get(result.role)
-    mine = [
-        record
-        for name, record in run.records.items()
-        if (name in names if names is not None else name not in ("baseline", *_source_slots(run.recipe)))
-    ]
+    apart = (BASELINE, *_source_slots(run.recipe))
+    names = result.stages if result.stages is not None else tuple(n for n in run.records if n not in apart)
+    mine = [run.records[name] for name in names if name in run.records]
     if not mine:
         return {}
     return {

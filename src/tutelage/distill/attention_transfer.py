@@ -21,15 +21,14 @@ from tutelage.recipe.types import Ramped
 
 @method("attention-transfer", paper="arXiv:1612.03928", route="distill")
 class AttentionTransfer(Distillation):
-    """Make the student look where the teacher looks: match maps of activation energy, whatever the channels
-    (equation 2).
+    """Make the student look where the teacher looks: match maps of activation energy (equation 2).
 
     Args:
         pairs: Taps of the student and of the teacher that are compared.
         beta: Weight of the maps' distance, averaged over pairs.
         exponent: Power of the activations.
         squared: The mean squared difference of the authors' code; otherwise the length of the difference, as in the
-        equation.
+            equation.
         task_weight: Weight of the label term.
     """
 
@@ -57,8 +56,8 @@ class AttentionTransfer(Distillation):
                 shape = captured(room, name, tap).shape
                 if len(shape) not in (3, 4):
                     raise InputError(
-                        f"method.pairs: the tap '{tap}' of the {name} has the shape {list(shape[1:])}; expected a feature "
-                        "map [channels, height, width] or [tokens, width]"
+                        f"method.pairs: the tap '{tap}' of the {name} has the shape {list(shape[1:])}; expected "
+                        "a feature map [channels, height, width] or [tokens, width]"
                     )
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:

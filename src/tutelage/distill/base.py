@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
@@ -128,11 +128,20 @@ class Stacked(Distillation):
         self.first = first
         self.others = nn.ModuleList(others)
 
+    def _parts(self) -> Iterator[Method]:
+        yield self.first
+        for other in self.others:
+            assert isinstance(other, Method)
+            yield other
+
     def setup(self, room: Room) -> None:
         """Each in turn; a tap that two of them ask for is placed once."""
-        for part in (self.first, *self.others):
-            assert isinstance(part, Method)
+        for part in self._parts():
             part.setup(room)
+
+    def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """As the first predicts."""
+        return self.first.predict(model, inputs)
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
         """The first's terms under their names, the others' with their place and name before them."""
@@ -145,15 +154,23 @@ class Stacked(Distillation):
 
     def before_step(self, step: Step) -> None:
         """Each in turn."""
-        for part in (self.first, *self.others):
-            assert isinstance(part, Method)
+        for part in self._parts():
             part.before_step(step)
+
+    def after_backward(self, step: Step, turn: Turn) -> None:
+        """Each in turn."""
+        for part in self._parts():
+            part.after_backward(step, turn)
 
     def after_step(self, step: Step) -> None:
         """Each in turn."""
-        for part in (self.first, *self.others):
-            assert isinstance(part, Method)
+        for part in self._parts():
             part.after_step(step)
+
+    def epoch_ended(self, epoch: int) -> None:
+        """Each in turn."""
+        for part in self._parts():
+            part.epoch_ended(epoch)
 
 
 class LogitDistillation(Distillation):

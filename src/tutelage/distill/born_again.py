@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -191,20 +192,28 @@ class BornAgain(Method):
             self._born.append((objective, student))
             teacher = student
 
+    @classmethod
+    def epochs(cls, recipe: Recipe) -> int:
+        """Those of all generations."""
+        generations: int = recipe.method.args["generations"]
+        return generations * recipe.train.epochs
+
     def results(self, run: Run) -> Sequence[Result]:
         """Every generation, the ensembles asked for, and last what the report is about."""
         singles = [
-            Result(f"generation-{k}", lambda x, m=m, s=s: m.predict(s, x), "other", (s,))  # type: ignore[misc]
+            Result(f"generation-{k}", lambda x, m=m, s=s: m.predict(s, x), "other", (s,), (f"generation-{k}",))  # type: ignore[misc]
             for k, (m, s) in enumerate(self._born, 1)
         ]
         last = singles[-1]
         if self.ensemble in ("none", "prefix"):
             ends = range(2, len(singles) + 1) if self.ensemble == "prefix" else ()
             prefixes = [_average(f"generations 1-{k}", singles[:k], "other") for k in ends]
-            return (*singles[:-1], *prefixes, Result("student", last.predict, "recipient", last.modules))
+            return (*singles[:-1], *prefixes, replace(last, name="student", role="recipient"))
         teacher = run.source("teacher")
-        zero = [Result("teacher", teacher, "source", (teacher,))] if self.ensemble == "all+teacher" else []
-        run.warnings.append("The result is an ensemble; model/ holds only the last generation of it.")
+        zero = (
+            [Result("teacher", teacher, "source", (teacher,), ("teacher",))] if self.ensemble == "all+teacher" else []
+        )
+        run.warnings.append("The result is an ensemble: model/ holds its last member, model/members/ the others.")
         return (*singles, _average("student", [*zero, *singles], "recipient"))
 
 
@@ -254,8 +263,9 @@ def _average(name: str, members: Sequence[Result], role: Literal["recipient", "o
         each = torch.stack([member.predict(inputs).float().log_softmax(-1) for member in members])
         return each.logsumexp(0) - math.log(len(members))
 
-    # The newest first: it is what is saved of an ensemble.
-    return Result(name, predict, role, tuple(module for member in reversed(members) for module in member.modules))
+    # The newest first: it is what stands for an ensemble where only one model can.
+    modules = tuple(module for member in reversed(members) for module in member.modules)
+    return Result(name, predict, role, modules, tuple(stage for member in members for stage in member.stages or ()))
 
 
 def _idle_keys(spec: Spec) -> Iterator[Problem]:

@@ -39,8 +39,8 @@ class Projector(nn.Module):
         super().__init__()
         if student.ndim != teacher.ndim:
             raise InputError(
-                f"the student's layer has the shape {list(student.shape[1:])} and the teacher's {list(teacher.shape[1:])}: "
-                "expected two of the same form, such as [channels, height, width]"
+                f"the student's layer has the shape {list(student.shape[1:])} and the teacher's "
+                f"{list(teacher.shape[1:])}: expected two of the same form, such as [channels, height, width]"
             )
         axis = 1 if student.ndim == 4 else -1
         ours, theirs = student.shape[axis], teacher.shape[axis]

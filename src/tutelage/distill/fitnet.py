@@ -19,8 +19,7 @@ from tutelage.recipe.types import Ramped
 
 @method("fitnet", paper="arXiv:1412.6550", route="distill")
 class FitNet(Distillation):
-    """Pull one layer of the student towards one of the teacher, through a projector that is trained with it
-    (equation 3).
+    """Pull one layer of the student towards one of the teacher (equation 3), through a projector trained with it.
 
     As in the paper, use it as a first stage without labels, and another method after it: see ``stages``.
 
@@ -30,7 +29,7 @@ class FitNet(Distillation):
         hint_weight: Weight of the hint.
         task_weight: Weight of the label term; 0 in the paper's first stage.
         reduction: ``mean`` divides the paper's ``sum`` over features by their number, so that the weight means the
-        same for any layer.
+            same for any layer.
     """
 
     def __init__(

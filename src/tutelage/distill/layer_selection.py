@@ -32,7 +32,7 @@ class LayerSelection(LogitDistillation):
 
     Args:
         strategy: ``forward``: teacher layers in order; ``reverse``: in reversed order; ``random``: in an order drawn
-        once a run;
+            once a run;
             ``all_to_one``: every student state to one teacher state; ``single``: one to one; ``none``.
         layer_map: Teacher block of each student block, instead of evenly spaced ones.
         teacher_state: Teacher's state of ``all_to_one`` (null: the middle one) and ``single`` (null: the last one).
@@ -43,7 +43,7 @@ class LayerSelection(LogitDistillation):
         hidden_loss: ``mse``: squared distance summed over width; ``cosine``: one minus the cosine.
         match_embeddings: Match state 0 too.
         student_init: ``copy``: start from the teacher's layers of the forward list, and what else has the same name
-        and shape;
+            and shape;
             ``copy_reversed``: from those layers in reversed order. The control without transfer does not get them.
         adapter: ``auto``: a linear map without bias where widths differ; ``none``: refuse such a pair.
         teacher_layers: Pattern of the teacher's blocks.
@@ -121,8 +121,8 @@ class LayerSelection(LogitDistillation):
             )
         if len(self.layer_map) != student or max(self.layer_map) >= teacher:
             raise ValueError(
-                f"layer_map {list(self.layer_map)} must name a teacher block, 0 to {teacher - 1}, for each of the {student} "
-                "student blocks"
+                f"layer_map {list(self.layer_map)} must name a teacher block, 0 to {teacher - 1}, for each of the "
+                f"{student} student blocks"
             )
         order = self.layer_map[::-1] if self.strategy == "reverse" else self.layer_map
         start = ((0, 0),) if self.match_embeddings else ()
@@ -148,15 +148,13 @@ class LayerSelection(LogitDistillation):
         return terms | Losses(hidden=torch.stack(apart).mean(0)).weighted(hidden=self.hidden_weight)
 
     def angles(self, student: Outputs, teacher: Outputs) -> dict[str, float]:
-        """The study's instrument: angles, seen from each student state, between the directions to pairs of teacher
-        states.
+        """The study's instrument: the angles at which a student state sees pairs of teacher states.
 
         Student states need the teacher's width, or an adapter of their own.
 
         Returns:
             ``mean`` cosine and ``acute``, the share of angles with a positive one, over tokens, student states and
-            pairs of
-            matched teacher layers.
+            pairs of matched teacher layers.
         """
         targets = sorted({theirs for _, theirs in self.pairs})
         theirs = self._captures(teacher, "teacher")

@@ -34,7 +34,7 @@ class RKD(Distillation):
         task_weight: Weight of the label term.
         feature: The tap that is compared, one vector a sample.
         max_triplet_batch: Angles of at most this many samples of a batch, for they take its cube in memory; null for
-        all.
+            all.
         huber_delta: Threshold of Huber's loss.
         normalize_student: Bring the student's embeddings to length 1; the paper advises against it.
     """

@@ -37,10 +37,8 @@ from tutelage.models.freezing import freeze
 from tutelage.models.weights import load_weights
 from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import registry
-from tutelage.recipe.runfolder import RunFolder, atomic_write
+from tutelage.recipe.runfolder import BASELINE, RunFolder, atomic_write
 from tutelage.recipe.spec import Recipe, Spec, TrainSection
-
-BASELINE = "baseline"
 
 
 def accelerator_for(recipe: Recipe, folder: Path) -> Accelerator:

@@ -23,6 +23,8 @@ from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.spec import Recipe
 
 FORMAT = 1
+# The stage that trains the control, beside those of the method and of the sources.
+BASELINE = "baseline"
 MANIFEST, RECIPE, EVENTS, LOCK = "manifest.json", "recipe.yaml", "events.jsonl", ".lock"
 _TRACKED = ("tutelage", "torch", "numpy", "safetensors", "accelerate", "torchmetrics", "transformers", "pydantic")
 
