@@ -73,12 +73,20 @@ class Room:
         info: Facts about the data.
         example: A few samples, to learn the shapes of what taps capture.
         trainable: Names of the models that are trained.
+        continues: Whether an earlier stage has trained these models, so that starting them anew would undo it.
     """
 
     def __init__(
-        self, modules: Mapping[str, nn.Module], info: DataInfo, example: Batch, trainable: Sequence[str]
+        self,
+        modules: Mapping[str, nn.Module],
+        info: DataInfo,
+        example: Batch,
+        trainable: Sequence[str],
+        *,
+        continues: bool = False,
     ) -> None:
         self.modules = modules
+        self.continues = continues
         self.info = info
         self.example = example
         self.trainable = tuple(trainable)

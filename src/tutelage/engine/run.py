@@ -261,13 +261,14 @@ class Run:
             return False
         for module in stage.models.values():
             module.to(self.accelerator.device)
-        for name, weights in state["models"].items():
-            stage.models[name].load_state_dict(weights)
         if state["method"]:
-            # What a method owns is built while it sets up; only then is there something to load into.
+            # What a method owns is built while it sets up; only then is there something to load into. A method may give
+            # models their start while it does, so their end is loaded after it.
             set_up(stage, self.splits.info, self.example(), self.recipe.seed)
             stage.method.to(self.accelerator.device)
             stage.method.load_state_dict(state["method"])
+        for name, weights in state["models"].items():
+            stage.models[name].load_state_dict(weights)
         self.records[stage.name] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         return True
 

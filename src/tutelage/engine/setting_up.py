@@ -18,7 +18,7 @@ def set_up(stage: Train, info: DataInfo, example: Batch, seed: int) -> Room:
         seed: Seed of the run.
     """
     trained = {name for turn in stage.method.turns() for name in turn.trains} - {"method"}
-    room = Room(stage.models, info, example, sorted(trained))
+    room = Room(stage.models, info, example, sorted(trained), continues=stage.continues is not None)
     # A method may read its numbers while it sets up; by then they must be numbers.
     Ramps(stage.method)
     reseed(seed, stage.name, "setup")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +21,14 @@ from tutelage.engine.faults import find_fault, record_fault
 from tutelage.engine.listening import Listener
 from tutelage.engine.meter import Meter, Noted
 from tutelage.engine.method import Step, Train
-from tutelage.engine.optimization import Mover, average_gradients, movers, total_norm
+from tutelage.engine.optimization import Mover, average_gradients, bare, movers, total_norm
 from tutelage.engine.predicting import predict, score
 from tutelage.engine.ramps import Ramps
 from tutelage.engine.randomness import derive, reseed
+from tutelage.engine.replicas import Replicas
 from tutelage.engine.saving import go_on_from, restore, state_of
 from tutelage.engine.setting_up import set_up
+from tutelage.engine.shards import sharded
 from tutelage.engine.stopping import Interrupted, Interruption
 from tutelage.models.participant import Participant
 from tutelage.models.remembered import Remembered
@@ -124,17 +125,20 @@ class Trainer:
 
     def _prepare(self) -> None:
         """Let Accelerate wrap what is trained; captures stay on the models inside."""
-        participants = [self.participant(name) for name in self.trainable]
-        prepared = self.accelerator.prepare(*(p.module for p in participants), *(m.optimizer for m in self.movers))
+        modules = [self.stage.models[name] for name in self.trainable]
+        prepared = self.accelerator.prepare(*modules, *(m.optimizer for m in self.movers))
         prepared = prepared if isinstance(prepared, tuple) else (prepared,)
-        for participant, wrapped in zip(participants, prepared, strict=False):
-            participant.wrapped = wrapped
-        for move, optimizer in zip(self.movers, prepared[len(participants) :], strict=True):
-            move.optimizer = optimizer
+        wrapped = dict(zip(self.trainable, prepared, strict=False))
+        for move, optimizer in zip(self.movers, prepared[len(modules) :], strict=True):
+            move.optimizer = bare(self.accelerator, optimizer)
         if self.settings.compile:
-            for each in self.participants.values():
-                if isinstance(each, Participant):
-                    each.wrapped = torch.compile(each.wrapped)
+            wrapped = {name: torch.compile(model) for name, model in wrapped.items()}
+        self.replicas = Replicas(self.accelerator, wrapped, sharded=sharded(self.accelerator))
+        for name, one in self.participants.items():
+            if name in wrapped:
+                self.participant(name).wrapped = self.replicas.callable(name)
+            elif self.settings.compile and isinstance(one, Participant):
+                one.wrapped = torch.compile(one.wrapped)
 
     @property
     def subject(self) -> nn.Module:
@@ -234,11 +238,12 @@ class Trainer:
             move.set_rate(rate)
             for index, part in enumerate(parts):
                 share = len(part) * self.accelerator.num_processes / whole
-                with self._syncing(move, last=index == len(parts) - 1):
+                with self.replicas.part(move.turn, last=index == len(parts) - 1):
                     with self.accelerator.autocast():
                         losses = move.turn.loss(step.on(part))
                         total = losses.total()
-                    self.accelerator.backward(total if share == 1.0 else share * total)
+                    reached = self.replicas.reached(move.turn, total)
+                    self.accelerator.backward(reached if share == 1.0 else share * reached)
                 self.meter.add(move.turn.name, self.step, losses.means(), total, len(part))
             self._move(move, step)
         self.method.after_step(step)
@@ -247,17 +252,6 @@ class Trainer:
             callback.stepped(self, step)
         if self.step % self.check_every == 0:
             self._flush()
-
-    @contextlib.contextmanager
-    def _syncing(self, move: Mover, *, last: bool) -> Iterator[None]:
-        if last or self.accelerator.num_processes == 1:
-            yield
-            return
-        with contextlib.ExitStack() as stack:
-            for name in move.turn.trains:
-                if name != "method":
-                    stack.enter_context(self.accelerator.no_sync(self.participant(name).wrapped))
-            yield
 
     def _move(self, move: Mover, step: Step) -> None:
         if "method" in move.turn.trains:
