@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tutelage.data.batch import Batch
-from tutelage.distill.features import Projector, fit_positions
+from tutelage.distill.features import Projector, same_positions
 from tutelage.distill.fitnet import FitNet
 from tutelage.models.outputs import Outputs
 from tutelage.recipe.errors import InputError
@@ -35,7 +35,9 @@ def test_the_hint_is_half_the_squared_distance_through_the_projector():
 def test_equal_widths_need_no_projector_and_maps_are_pooled_to_fit():
     assert not list(Projector(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 2, 2)).parameters())
     large = torch.arange(16.0).view(1, 1, 4, 4)
-    assert fit_positions(large, torch.zeros(1, 1, 2, 2)).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    for pair in (same_positions(large, small := torch.zeros(1, 1, 2, 2)), same_positions(small, large)[::-1]):
+        assert pair[0].flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+        assert pair[1] is small
 
 
 def test_layers_of_different_forms_are_refused():

@@ -115,7 +115,11 @@ def test_the_angle_of_the_card():
     here = torch.zeros(1, 1, 2)
     student = Outputs(torch.zeros(1, 2), {"s0": here, "s1": here})
     teacher = Outputs(torch.zeros(1, 2), {"t0": torch.tensor([[[1.0, 0.0]]]), "t1": torch.tensor([[[1.0, 1.0]]])})
-    assert method.angles(student, teacher) == {"mean": pytest.approx(0.707107, abs=1e-6), "acute": 1.0}
+    found = method.angles(student, teacher)
+    assert (found.mean, found.acute) == (pytest.approx(0.707107, abs=1e-6), 1.0)
+    assert found.each.keys() == {(0, 0, 1), (1, 0, 1)}
+    assert found.histogram.sum() == 2
+    assert found.histogram[853] == 2
 
 
 @pytest.mark.parametrize(
@@ -179,7 +183,7 @@ def test_most_angles_are_acute_at_first_and_after_training(recipe, go):
         method = LayerSelection()
         room = Room({"teacher": teacher, "student": module}, INFO, test, ["student"])
         method.setup(room)
-        shares.append(method.angles(room.look("student"), room.look("teacher"))["acute"])
+        shares.append(method.angles(room.look("student"), room.look("teacher")).acute)
     assert shares[0] > 0.9
     assert shares[1] > 0.6
 

@@ -32,7 +32,7 @@ class Projector(nn.Module):
         bias: Whether it adds a constant.
 
     Raises:
-        InputError: The forms differ.
+        InputError: The forms differ, or the numbers of tokens.
     """
 
     def __init__(self, student: Tensor, teacher: Tensor, *, bias: bool = True) -> None:
@@ -41,6 +41,12 @@ class Projector(nn.Module):
             raise InputError(
                 f"the student's layer has the shape {list(student.shape[1:])} and the teacher's "
                 f"{list(teacher.shape[1:])}: expected two of the same form, such as [channels, height, width]"
+            )
+        if student.ndim == 3 and student.shape[1] != teacher.shape[1]:
+            raise InputError(
+                f"the student's layer has {student.shape[1]} tokens and the teacher's {teacher.shape[1]}: expected as "
+                "many, for tokens are compared one by one; give both models the same patches, and both or neither a "
+                "class token"
             )
         axis = 1 if student.ndim == 4 else -1
         ours, theirs = student.shape[axis], teacher.shape[axis]
@@ -56,13 +62,22 @@ class Projector(nn.Module):
         return out
 
 
-def fit_positions(features: Tensor, like: Tensor) -> Tensor:
-    """Feature maps averaged down, or repeated up, to the height and width of others; other forms are left as they are.
+def same_positions(*features: Tensor) -> tuple[Tensor, ...]:
+    """Feature maps averaged down to the smallest height and width among them; other forms are left as they are.
 
     Args:
-        features: ``[batch, channels, height, width]`` or any other form.
-        like: Gives the positions.
+        *features: ``[batch, channels, height, width]``, or any other form.
     """
-    if features.ndim != 4 or features.shape[2:] == like.shape[2:]:
+    if any(one.ndim != 4 for one in features):
         return features
-    return torch.nn.functional.adaptive_avg_pool2d(features, (like.shape[2], like.shape[3]))
+    size = (min(one.shape[2] for one in features), min(one.shape[3] for one in features))
+    return tuple(
+        one if one.shape[2:] == size else torch.nn.functional.adaptive_avg_pool2d(one, size) for one in features
+    )
+
+
+def as_tokens(features: Tensor) -> Tensor:
+    """``[batch, tokens, width]``: positions of feature maps are tokens, and a vector is one token."""
+    if features.ndim == 4:
+        return features.flatten(2).transpose(1, 2)
+    return features if features.ndim == 3 else features.unsqueeze(1)

@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import Distillation
-from tutelage.distill.features import Projector, captured, fit_positions
+from tutelage.distill.features import Projector, captured, same_positions
 from tutelage.engine.method import Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy, hint
@@ -21,7 +21,8 @@ from tutelage.recipe.types import Ramped
 class FitNet(Distillation):
     """Pull one layer of the student towards one of the teacher (equation 3), through a projector trained with it.
 
-    As in the paper, use it as a first stage without labels, and another method after it: see ``stages``.
+    As in the paper, use it as a first stage without labels, and another method after it: see ``stages``. Of two maps of
+    different height or width, the larger is averaged down to the smaller.
 
     Args:
         teacher_tap: The hint layer.
@@ -49,7 +50,7 @@ class FitNet(Distillation):
         """Tap both layers and build the projector between their widths.
 
         Raises:
-            InputError: A tap matches nothing or several places, or the two layers have different forms.
+            InputError: A tap matches nothing or several places, or the two layers differ in form or number of tokens.
         """
         theirs = captured(room, "teacher", self.teacher_tap)
         ours = captured(room, "student", self.student_tap)
@@ -57,8 +58,9 @@ class FitNet(Distillation):
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
         """``hint * ½ ‖teacher - projector(student)‖² + task * CE``."""
-        ours = self.projector(student.taps[self.student_tap])
-        theirs = fit_positions(teacher.taps[self.teacher_tap].detach(), ours)
+        ours, theirs = same_positions(
+            self.projector(student.taps[self.student_tap]), teacher.taps[self.teacher_tap].detach()
+        )
         distance = hint(ours, theirs)
         if self.reduction == "mean":
             distance = distance / ours[0].numel()

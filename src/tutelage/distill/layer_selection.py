@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.features import Projector, fit_positions
+from tutelage.distill.features import Projector, as_tokens, same_positions
+from tutelage.distill.layer_angles import Angles, angles_between, block_states
 from tutelage.engine.method import Room
 from tutelage.engine.terms import Losses
-from tutelage.losses import angle_cosines, hidden_distance, kl_divergence, layer_map, select_layers
+from tutelage.losses import hidden_distance, kl_divergence, layer_map, select_layers
 from tutelage.models.outputs import Outputs
-from tutelage.models.taps import places
 from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import method
 from tutelage.recipe.types import Ramped
@@ -26,15 +26,15 @@ from tutelage.recipe.types import Ramped
 class LayerSelection(LogitDistillation):
     """Match hidden states beside labels and logits, by any of the study's strategies.
 
-    State 0 is what enters the first block, state i + 1 what leaves block i. The study finds that the strategies
-    hardly differ, while
-    matching nothing is worse: run several, over several seeds, with everything else equal.
+    State 0 is what enters the first block, state i + 1 what leaves block i. The study finds that the strategies hardly
+    differ, while matching nothing is worse: run several, over several seeds, with everything else equal. Feature maps
+    are compared position by position, the larger averaged down to the smaller.
 
     Args:
         strategy: ``forward``: teacher layers in order; ``reverse``: in reversed order; ``random``: in an order drawn
-            once a run;
-            ``all_to_one``: every student state to one teacher state; ``single``: one to one; ``none``.
-        layer_map: Teacher block of each student block, instead of evenly spaced ones.
+            once a run; ``all_to_one``: every student state to one teacher state; ``single``: one to one; ``none``.
+        layer_map: Teacher block of each student block, instead of evenly spaced ones: the list that ``forward``,
+            ``reverse`` and ``random`` put in order, and that copies are taken from.
         teacher_state: Teacher's state of ``all_to_one`` (null: the middle one) and ``single`` (null: the last one).
         student_state: Student's state of ``single``; null for the last one.
         hidden_weight: Weight of the hidden states' distance, averaged over pairs.
@@ -43,8 +43,8 @@ class LayerSelection(LogitDistillation):
         hidden_loss: ``mse``: squared distance summed over width; ``cosine``: one minus the cosine.
         match_embeddings: Match state 0 too.
         student_init: ``copy``: start from the teacher's layers of the forward list, and what else has the same name
-            and shape;
-            ``copy_reversed``: from those layers in reversed order. The control without transfer does not get them.
+            and shape; ``copy_reversed``: from those layers in reversed order. The control without transfer does not
+            get them, and a stage that goes on with an earlier one's student does not copy again.
         adapter: ``auto``: a linear map without bias where widths differ; ``none``: refuse such a pair.
         teacher_layers: Pattern of the teacher's blocks.
         student_layers: Pattern of the student's blocks.
@@ -83,13 +83,15 @@ class LayerSelection(LogitDistillation):
             InputError: A pattern matches nothing, the map does not fit, or widths differ without an adapter.
         """
         super().setup(room)
-        blocks = {name: list(places(room.modules[name], [glob])) for name, glob in self.layers.items()}
-        self.states = {name: (f"{found[0]}:input", *found) for name, found in blocks.items()}
-        depth = {name: len(found) for name, found in blocks.items()}
+        self.states = {name: block_states(room.modules[name], glob) for name, glob in self.layers.items()}
+        depth = {name: len(states) - 1 for name, states in self.states.items()}
         try:
             self.pairs = self._choose(depth["teacher"], depth["student"])
-            if self.student_init != "random":
-                _copy(room.modules, blocks, reverse=self.student_init == "copy_reversed")
+            # A later stage goes on with the student that the earlier one trained.
+            if self.student_init != "random" and not room.continues:
+                order = self._order(depth["teacher"], depth["student"])
+                blocks = {name: states[1:] for name, states in self.states.items()}
+                _copy(room.modules, blocks, order[::-1] if self.student_init == "copy_reversed" else order)
         except ValueError as error:
             raise InputError(f"method: {error}") from error
         for name in ("teacher", "student"):
@@ -105,28 +107,35 @@ class LayerSelection(LogitDistillation):
             adapters[str(ours)] = projector
         self.adapters = nn.ModuleDict(adapters)
 
-    def _choose(self, teacher: int, student: int) -> tuple[tuple[int, int], ...]:
+    def _order(self, teacher: int, student: int) -> tuple[int, ...]:
+        """The forward list: the teacher block of each student block."""
         if self.layer_map is None:
-            # Setting up runs under a seed of its own, so the order is drawn once a run and again the same when it is
-            # resumed.
-            generator = torch.Generator().manual_seed(torch.initial_seed())
-            return select_layers(
-                self.strategy,
-                teacher,
-                student,
-                generator,
-                match_embeddings=self.match_embeddings,
-                teacher_state=self.teacher_state,
-                student_state=self.student_state,
-            )
+            return layer_map(teacher, student)
         if len(self.layer_map) != student or max(self.layer_map) >= teacher:
             raise ValueError(
                 f"layer_map {list(self.layer_map)} must name a teacher block, 0 to {teacher - 1}, for each of the "
                 f"{student} student blocks"
             )
-        order = self.layer_map[::-1] if self.strategy == "reverse" else self.layer_map
-        start = ((0, 0),) if self.match_embeddings else ()
-        return start + tuple((j + 1, block + 1) for j, block in enumerate(order))
+        return tuple(self.layer_map)
+
+    def _choose(self, teacher: int, student: int) -> tuple[tuple[int, int], ...]:
+        listed = self.strategy in ("forward", "reverse", "random")
+        order = self._order(teacher, student) if listed or self.layer_map is not None else ()
+        # Set-up runs under a seed of its own, so the order is drawn once a run, and is the same when it is resumed.
+        generator = torch.Generator().manual_seed(torch.initial_seed())
+        pairs = select_layers(
+            self.strategy,
+            # In place of the teacher's blocks, the places in the list are put in order.
+            student if listed else teacher,
+            student,
+            generator,
+            match_embeddings=self.match_embeddings,
+            teacher_state=None if listed else self.teacher_state,
+            student_state=self.student_state,
+        )
+        if not listed:
+            return pairs
+        return tuple((ours, order[place - 1] + 1 if place else 0) for ours, place in pairs)
 
     def _captures(self, outputs: Outputs, name: str) -> list[Tensor]:
         return [outputs.taps[state] for state in self.states[name]]
@@ -134,9 +143,12 @@ class LayerSelection(LogitDistillation):
     def matched(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
         """Pairs of hidden states ``[batch, tokens, width]``, the student's in the teacher's width."""
         ours, theirs = self._captures(student, "student"), self._captures(teacher, "teacher")
-        return [
-            _tokens(self.adapters[str(i)](ours[i]), fit_positions(theirs[j].detach(), ours[i])) for i, j in self.pairs
-        ]
+        return [self._pair(self.adapters[str(i)](ours[i]), theirs[j].detach()) for i, j in self.pairs]
+
+    @staticmethod
+    def _pair(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = same_positions(ours, theirs)
+        return as_tokens(first), as_tokens(second)
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
         """``ce * CE + kl * KL + hidden * mean over pairs of the distance``."""
@@ -147,41 +159,26 @@ class LayerSelection(LogitDistillation):
         apart = [hidden_distance(a, b, kind=self.hidden_loss).mean(-1) for a, b in self.matched(student, teacher)]
         return terms | Losses(hidden=torch.stack(apart).mean(0)).weighted(hidden=self.hidden_weight)
 
-    def angles(self, student: Outputs, teacher: Outputs) -> dict[str, float]:
-        """The study's instrument: the angles at which a student state sees pairs of teacher states.
+    def angles(self, student: Outputs, teacher: Outputs, mask: Tensor | None = None) -> Angles:
+        """The angles from the matched student states, through their adapters, to pairs of matched teacher states.
 
-        Student states need the teacher's width, or an adapter of their own.
-
-        Returns:
-            ``mean`` cosine and ``acute``, the share of angles with a positive one, over tokens, student states and
-            pairs of matched teacher layers.
+        Args:
+            student: With the method's taps.
+            teacher: With the method's taps.
+            mask: ``[batch, tokens]``, true for real tokens; ``None``: all are.
         """
-        targets = sorted({theirs for _, theirs in self.pairs})
-        theirs = self._captures(teacher, "teacher")
-        cosines = []
-        for i, _ in self.pairs:
-            here = self.adapters[str(i)](self._captures(student, "student")[i])
-            for place, a in enumerate(targets):
-                for b in targets[place + 1 :]:
-                    origin, first = _tokens(here, fit_positions(theirs[a], here))
-                    _, second = _tokens(here, fit_positions(theirs[b], here))
-                    cosines.append(angle_cosines(origin, first, second).flatten())
-        every = torch.cat(cosines)
-        return {"mean": float(every.mean()), "acute": float((every > 0).float().mean())}
+        ours, theirs = self._captures(student, "student"), self._captures(teacher, "teacher")
+        return angles_between(
+            {i: self.adapters[str(i)](ours[i]) for i, _ in self.pairs},
+            {j: theirs[j] for j in sorted({j for _, j in self.pairs})},
+            mask,
+        )
 
 
-def _tokens(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as ``[batch, tokens, width]``: positions of feature maps are tokens, and a vector is one token."""
-    if ours.ndim == 4:
-        return ours.flatten(2).transpose(1, 2), theirs.flatten(2).transpose(1, 2)
-    return (ours, theirs) if ours.ndim == 3 else (ours.unsqueeze(1), theirs.unsqueeze(1))
-
-
-def _copy(modules: Mapping[str, nn.Module], blocks: Mapping[str, list[str]], *, reverse: bool) -> None:
-    """Blocks of the forward list, and everything outside the blocks that has the same name and shape."""
+def _copy(modules: Mapping[str, nn.Module], blocks: Mapping[str, Sequence[str]], order: Sequence[int]) -> None:
+    """The teacher blocks of a list, and everything outside the blocks that has the same name and shape."""
     teacher, student = modules["teacher"], modules["student"]
-    chosen = layer_map(len(blocks["teacher"]), len(blocks["student"]))
-    for path, block in zip(blocks["student"], chosen[::-1] if reverse else chosen, strict=True):
+    for path, block in zip(blocks["student"], order, strict=True):
         source = teacher.get_submodule(blocks["teacher"][block]).state_dict()
         target = student.get_submodule(path).state_dict()
         if source.keys() != target.keys() or any(source[k].shape != target[k].shape for k in source):

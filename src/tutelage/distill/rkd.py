@@ -24,9 +24,8 @@ class RKD(Distillation):
     """Copy the geometry of a batch: the distances and angles between samples, not the samples' outputs.
 
     The embeddings may differ in width and scale, and the models in their classes. The defaults are those of
-    classification;
-    metric learning uses 1, 2 and no task term. With several processes or accumulated parts, relations are those
-    inside a part.
+    classification; metric learning uses 1, 2 and no task term. With several processes or accumulated parts, relations
+    are those inside a part.
 
     Args:
         distance_weight: Weight of the distances between pairs.

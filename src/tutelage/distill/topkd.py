@@ -21,9 +21,8 @@ from tutelage.recipe.types import Ramped
 class TopKD(LogitDistillation):
     """Amplify the teacher's largest logits, then align directions: of the largest, of the smallest, of the rest.
 
-    There is no divergence in it, and cosines ignore how large logits are: confidence comes from the labels alone.
-    The constants
-    are a reconstruction, for the paper's are not public in full. ``also: [kd]`` adds a divergence.
+    There is no divergence in it, and cosines ignore how large logits are: confidence comes from the labels alone. The
+    constants are a reconstruction, for the paper's are not public in full. ``also: [kd]`` adds a divergence.
 
     Args:
         k: How many of the largest and of the smallest logits are taken together.
@@ -78,6 +77,10 @@ class TopKD(LogitDistillation):
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
         """``ce * CE + direction * TDL + contrastive * contrast``."""
+        return self.task(student, batch).weighted(task=self.ce_weight) | self.transfer(student, teacher, batch)
+
+    def transfer(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
+        """The terms beside the labels' own; a label below 0 is one that nobody knows, and is not amplified."""
         target = teacher.logits
         if self.tsm:
             target = top_scale(
@@ -92,5 +95,5 @@ class TopKD(LogitDistillation):
             rest_weight=self.rest_weight,
         )
         contrast = paired_contrast(student.logits, target, temperature=self.tau, ids=batch.ids)
-        terms = self.task(student, batch) | Losses(direction=direction, contrast=contrast)
-        return terms.weighted(task=self.ce_weight, direction=self.direction_weight, contrast=self.contrastive_weight)
+        terms = Losses(direction=direction, contrast=contrast)
+        return terms.weighted(direction=self.direction_weight, contrast=self.contrastive_weight)
