@@ -1,0 +1,100 @@
+"""The engine against torchdistill's distillation box: KD on the same plain torch models, data, optimiser and schedule.
+
+torchdistill lives in an environment of its own, made once in the user's cache folder. Both sides are processes of one
+thread that take turns; what counts is seconds a step of the loop, without imports and set-up. Neither side augments or
+validates, torchdistill logs nothing and gets the fused optimiser, which its own recipes do not use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import measuring
+import numpy as np
+
+from tutelage.recipe.loading import load_recipe
+
+LIMIT = 0.9
+HERE = Path(__file__).resolve().parent
+VERSION = "1.1.5"
+
+
+def environment() -> Path:
+    """The interpreter of torchdistill's environment, which is made where it is missing."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage-benchmarks"
+    home = cache / f"torchdistill-{VERSION}"
+    python = home / "bin" / "python"
+    if not (home / ".complete").exists():
+        print(f"making an environment for torchdistill in {home}; this happens once", file=sys.stderr)
+        wanted = HERE / "environments"
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(python),
+            "--disable-pip-version-check",
+            "install",
+            "--quiet",
+        ]
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+        subprocess.run([*pip, "--requirement", str(wanted / "torchdistill-base.txt")], check=True)
+        subprocess.run([*pip, "--no-deps", "--requirement", str(wanted / "torchdistill.txt")], check=True)
+        (home / ".complete").touch()
+    return python
+
+
+def archive(path: Path) -> Path:
+    """The digits' training part as arrays that both sides read."""
+    recipe = load_recipe(measuring.ROOT / "recipes" / "quickstart.yaml")
+    splits = recipe.slots["data"].build().load(0)
+    train, test = (part.fetch(range(len(part))) for part in (splits.train, splits.test))
+    arrays = {"x_train": train.inputs, "y_train": train.labels, "x_test": test.inputs, "y_test": test.labels}
+    np.savez(path, **{name: array.numpy() for name, array in arrays.items()})
+    return path
+
+
+def side(python: str | Path, script: str, data: Path, cpu: list[float]) -> float:
+    """Milliseconds of wall time a step."""
+    done = subprocess.run(
+        [str(python), str(HERE / "sides" / script), str(data)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{script} failed:\n{done.stderr}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    cpu.append(found["cpu"] / found["steps"])
+    return float(found["seconds"] / found["steps"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    python = environment()
+    cpu: dict[str, list[float]] = {"ours": [], "peer": []}
+    with tempfile.TemporaryDirectory() as folder:
+        data = archive(Path(folder) / "digits.npz")
+        found = measuring.alternate(
+            {
+                "ours": lambda: side(sys.executable, "tutelage_kd.py", data, cpu["ours"]),
+                "peer": lambda: side(python, "torchdistill_kd.py", data, cpu["peer"]),
+            },
+            options.repeats,
+        )
+    about = f"seconds a step of KD on the digits; peer: torchdistill {VERSION}, same models, data, optimiser, schedule"
+    within = measuring.compared("torchdistill", found["ours"], found["peer"], LIMIT, about=about, cpu=cpu)
+    return 0 if within else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
