@@ -165,7 +165,8 @@ def _of_part(base: Mapping[str, Any], path: Keys, part: Spec | Section, rng: ran
                     yield Mutant(
                         changed(base, (*path, key), name),
                         f"{where}: {kind} {name} as {part.kind}",
-                        said=f"is a {kind}",
+                        # A name may be of several kinds: "is a schedule and a ramp".
+                        said=f" a{'n' * (kind[0] in 'aeiou')} {kind}",
                     )
     else:
         params = section_params(type(part))

@@ -1,0 +1,202 @@
+"""Writes the pages of results/ from what runs and benchmarks left: `python results/make.py [benchmarks|foundation]`.
+
+Nothing on a page is written by hand: a number that is not there was not measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tutelage.recipe.errors import InputError, RecipeError
+from tutelage.recipe.loading import load_recipe
+from tutelage.recipe.runfolder import RunFolder
+from tutelage.report.store import load_report
+from tutelage.report.text import full, value
+
+ROOT = Path(__file__).resolve().parents[1]
+NONE = "-"
+
+
+def benchmarks(root: Path) -> str:
+    """The page of the benchmarks, from results/raw/bench."""
+    records = [_read(path) for path in sorted((root / "results" / "raw" / "bench").glob("*.json"))]
+    ratios = [
+        [r["name"], f"{r['ratio']:.3f}", f"{r['limit']:g}", _side(r, "ours"), _side(r, "peer"), _judged(r["ratio"], r)]
+        for r in records
+        if "ratio" in r
+    ]
+    values = [
+        [r["name"], f"{r['value']:.3f} {r['unit']}", f"{r['limit']:g} {r['unit']}", _judged(r["value"], r)]
+        for r in records
+        if "value" in r
+    ]
+    parts = [
+        "# Benchmarks",
+        "Written by `make bench`; the scripts in `benchmarks/` say what is measured. Medians over repeats, with the "
+        "least and the most; sides of a ratio take turns.",
+        *_section("Ratios", ["benchmark", "ratio", "limit", "ours", "peer", ""], ratios),
+        *_section("Times", ["benchmark", "measured", "limit", ""], values),
+        "\n".join(f"- **{r['name']}**: {r['about']}" for r in records if r.get("about")),
+        "## Measured on",
+        "\n".join(dict.fromkeys(_setting(r) for r in records)),
+    ]
+    return _page(parts if records else [parts[0], "Nothing was measured yet: `make bench`."])
+
+
+def foundation(root: Path) -> str:
+    """The page of the shipped recipes and the distillation methods, from runs/reproduce and results/raw/distill."""
+    rows, notes, machines = [], [], []
+    home = root / "recipes"
+    for path in sorted(home.rglob("*.yaml"), key=lambda p: (len(p.relative_to(home).parts), p)):
+        name = path.relative_to(home).with_suffix("")
+        folder = root / "runs" / "reproduce" / name
+        try:
+            report = load_report(folder)
+            manifest = RunFolder.open(folder).manifest()
+            if manifest["recipe"] != load_recipe(path).fingerprint():
+                stale = folder.relative_to(root)
+                notes.append(f"- `{name}`: the run is of an older recipe; remove `{stale}` to repeat it.")
+        except RecipeError as error:
+            notes.append(f"- `{name}`: {error}")
+            continue
+        except InputError:
+            notes.append(f"- `{name}` has not been run.")
+            continue
+        machines.append(_where(manifest))
+        rows.append(_recipe_row(str(name), report))
+    heads = ["recipe", "method", "metric", "teacher", "student", "control", "gap recovered", "agreement", "ECE", "time"]
+    parts = [
+        "# Foundation",
+        "Written by `make reproduce`, which runs every recipe below `recipes/`. Intervals are 95 % bootstrap intervals "
+        "over the test samples of one run. The control is the same student, trained as long on the same batches "
+        "without transfer.",
+        *_section("Shipped recipes", heads, rows),
+        "\n".join(notes),
+        "\n".join(f"Measured on {machine}." for machine in dict.fromkeys(machines)),
+        *_methods(root / "results" / "raw" / "distill"),
+    ]
+    return _page(parts)
+
+
+def _recipe_row(name: str, report: Mapping[str, Any]) -> list[str]:
+    arrived, metric = report["arrived"], report["arrived"]["metric"]
+    columns = [full(metric, arrived[key]) if arrived[key] else NONE for key in ("source", "after", "baseline")]
+    gap, agreement, ece = (
+        arrived["gap_recovered"],
+        report["fidelity"].get("agreement"),
+        report["calibration"].get("ece"),
+    )
+    return [
+        f"`{name}`",
+        report["method"],
+        metric,
+        *columns,
+        full("gap_recovered", gap) if gap else NONE,
+        full("agreement", agreement) if agreement else NONE,
+        full("ece", ece) if ece else NONE,
+        value("wall_time", report["cost"].get("wall_time")) if report["cost"].get("wall_time") else NONE,
+    ]
+
+
+def _methods(folder: Path) -> Iterable[str]:
+    """A section for each file that an experiment left: mean over seeds with its interval."""
+    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        return
+    yield "## Distillation methods"
+    yield "Each table is one experiment: means over seeds, with 95 % intervals."
+    for entry in found:
+        yield f"### {entry['method']}: {entry['what']}"
+        yield str(entry["setup"])
+        yield _pivot(entry["rows"])
+        if entry.get("note"):
+            yield str(entry["note"])
+
+
+def _pivot(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each thing that was measured, a column for each metric."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    lines: dict[tuple[str, int], dict[str, str]] = {}
+    for row in rows:
+        cells = lines.setdefault((row["name"], row["n_seeds"]), {})
+        cells[row["metric"]] = _interval(row["mean"], row.get("low"), row.get("high"))
+    body = [
+        [name, *(cells.get(metric, NONE) for metric in metrics), str(seeds)] for (name, seeds), cells in lines.items()
+    ]
+    return _table(["", *metrics, "seeds"], body)
+
+
+def _interval(mean: float, low: float | None, high: float | None) -> str:
+    bounds = f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else ""
+    return f"{mean:.4g}{bounds}"
+
+
+def _judged(measured: float, record: Mapping[str, Any]) -> str:
+    return "" if measured <= record["limit"] else "**over its limit**"
+
+
+def _side(record: Mapping[str, Any], name: str) -> str:
+    from statistics import median
+
+    values, unit = record[name], record["unit"]
+    scale, unit = (1000, "ms") if unit == "s" and median(values) < 0.1 else (1, unit)
+    low, middle, high = (scale * pick(values) for pick in (min, median, max))
+    return f"{middle:.4g} {unit} ({low:.4g} to {high:.4g}, {len(values)} repeats)"
+
+
+def _setting(record: Mapping[str, Any]) -> str:
+    machine, versions = record["machine"], record["versions"]
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"- {machine['processor']}, {machine['cores']} cores, {machine['system']}; {packages}"
+
+
+def _where(manifest: Mapping[str, Any]) -> str:
+    hardware, versions = manifest["hardware"], manifest["versions"]
+    return (
+        f"{hardware['processor']}, {hardware['cores']} cores, {hardware['system']}; Python {versions['python']}, "
+        f"torch {versions['torch']}, Tutelage {versions['tutelage']}"
+    )
+
+
+def _section(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    if rows:
+        yield f"## {title}"
+        yield _table(heads, rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SystemExit(f"{path}: {error}") from error
+
+
+def _page(parts: Iterable[str]) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+PAGES: dict[str, Callable[[Path], str]] = {"benchmarks": benchmarks, "foundation": foundation}
+
+
+def main(names: Sequence[str]) -> int:
+    unknown = [name for name in names if name not in PAGES]
+    if unknown:
+        raise SystemExit(f"there is no page '{unknown[0]}'; expected {' or '.join(PAGES)}")
+    for name in names or PAGES:
+        path = ROOT / "results" / f"{name}.md"
+        path.write_text(PAGES[name](ROOT), encoding="utf-8")
+        print(path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
