@@ -1,0 +1,1 @@
+"""Studies, one a method: each `study()` measures again what a record in raw/ says."""
