@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from tutelage.engine.method import Room
+from tutelage.models.paths import modules_of
+from tutelage.models.standard import standard_taps_of
 from tutelage.recipe.errors import InputError
 
 
@@ -81,3 +86,78 @@ def as_tokens(features: Tensor) -> Tensor:
     if features.ndim == 4:
         return features.flatten(2).transpose(1, 2)
     return features if features.ndim == 3 else features.unsqueeze(1)
+
+
+def grid_of(module: nn.Module, size: Sequence[int], tokens: int) -> tuple[int, int]:
+    """Rows and columns of the patches that a transformer's tokens stand for; tokens beyond these come first.
+
+    Args:
+        module: The model; its patches are those of its first convolution that steps as far as it reaches.
+        size: Height and width of its inputs.
+        tokens: How many there are.
+
+    Raises:
+        InputError: No such convolution fits, and the tokens make no square.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d) and part.stride == part.kernel_size and max(part.kernel_size) > 1:
+            rows, columns = (extent // step for extent, step in zip(size, part.kernel_size, strict=True))
+            if 0 < rows * columns <= tokens:
+                return rows, columns
+    side = math.isqrt(tokens)
+    if side * side not in (tokens, tokens - 1):
+        raise InputError(
+            f"cannot tell where in the image the {tokens} tokens of {type(module).__name__} lie; expected a "
+            "convolution that cuts patches, or a square number of tokens after at most one class token"
+        )
+    return side, side
+
+
+def as_map(features: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    """``[batch, channels, height, width]``: tokens laid out on their grid, those before it left out.
+
+    Args:
+        features: ``[batch, channels, height, width]``, returned as they are, or ``[batch, tokens, width]``.
+        grid: Rows and columns of the tokens; not needed for feature maps.
+    """
+    if features.ndim == 4 or grid is None:
+        return features
+    places = features[:, features.shape[1] - grid[0] * grid[1] :]
+    return places.transpose(1, 2).reshape(features.shape[0], features.shape[2], *grid)
+
+
+def map_grid(room: Room, name: str, features: Tensor, key: str) -> tuple[int, int] | None:
+    """The grid of a model's tokens, for `as_map`; ``None`` for feature maps, which have one already.
+
+    Raises:
+        InputError: The features have no positions, or tokens no places.
+    """
+    if features.ndim == 4:
+        return None
+    if features.ndim != 3 or room.example.inputs.ndim != 4:
+        raise InputError(
+            f"{key}: the {name}'s features have the shape {list(features.shape[1:])}; expected a feature map "
+            "[channels, height, width], or tokens of an image [tokens, width]"
+        )
+    return grid_of(room.modules[name], room.example.inputs.shape[2:], features.shape[1])
+
+
+def classifier_of(room: Room, name: str, path: str = "classifier") -> nn.Linear:
+    """A model's last layer.
+
+    Args:
+        room: Where the model is.
+        name: The model.
+        path: Dotted path, or the standard name.
+
+    Raises:
+        InputError: It is not there, or no ``nn.Linear``.
+    """
+    module = room.modules[name]
+    if path == "classifier":
+        path = standard_taps_of(module, room.example.inputs).get(path, path)
+    found = modules_of(module).get(path.partition(":")[0])
+    if not isinstance(found, nn.Linear):
+        kind = "nothing" if found is None else f"a {type(found).__name__}"
+        raise InputError(f"the {name} ({type(module).__name__}) has {kind} at '{path}'; expected its linear classifier")
+    return found
