@@ -7,6 +7,7 @@ compare samples with each other return a scalar and say so. Bad shapes and value
 from __future__ import annotations
 
 from tutelage.losses.confidence import confidence_weights, permute_dark_knowledge
+from tutelage.losses.contrast import critic_gap, noise_contrast
 from tutelage.losses.correlation import interclass_correlation, intraclass_correlation
 from tutelage.losses.decoupled import decoupled, decoupled_parts
 from tutelage.losses.divergences import (
@@ -47,8 +48,16 @@ from tutelage.losses.relations import (
     probabilistic_transfer,
     similarity_preserving,
 )
+from tutelage.losses.token_graphs import (
+    context_distance,
+    context_similarity,
+    graph_divergence,
+    neighbour_graph,
+    token_contrast,
+)
 from tutelage.losses.topk import paired_contrast, top_directions, top_scale
 from tutelage.losses.transformed import power_sum, power_transform, ttm, wttm
+from tutelage.losses.transport import cosine_cost, exact_plan, proximal_plan, sinkhorn_plan, transport_cost
 
 __all__ = [
     "Strategy",
@@ -61,16 +70,22 @@ __all__ = [
     "class_activation_maps",
     "class_attention",
     "confidence_weights",
+    "context_distance",
+    "context_similarity",
     "correlation_congruence",
+    "cosine_cost",
+    "critic_gap",
     "cross_entropy",
     "decoupled",
     "decoupled_parts",
     "distance_relation",
     "entropy",
+    "exact_plan",
     "explanation_distance",
     "flow_matrix",
     "flow_of_solution",
     "grad_cam",
+    "graph_divergence",
     "hidden_distance",
     "hidden_states",
     "hint",
@@ -80,21 +95,27 @@ __all__ = [
     "kl_divergence",
     "layer_map",
     "mask_mean",
+    "neighbour_graph",
+    "noise_contrast",
     "pad_logits",
     "paired_contrast",
     "permute_dark_knowledge",
     "power_sum",
     "power_transform",
     "probabilistic_transfer",
+    "proximal_plan",
     "renyi_entropy",
     "resized",
     "select_layers",
     "similarity_preserving",
+    "sinkhorn_plan",
     "soft_cross_entropy",
     "structured_cosine",
+    "token_contrast",
     "top_directions",
     "top_scale",
     "total_variation",
+    "transport_cost",
     "ttm",
     "wttm",
 ]
