@@ -170,3 +170,17 @@ def test_the_fingerprint_follows_the_content() -> None:
 def test_one_class_is_nothing_to_learn() -> None:
     with pytest.raises(InputError, match="one class only, 'a'"):
         Pool().divide(torch.zeros(9, 1), torch.zeros(9, dtype=torch.int64), names=("a",), seed=0, about={})
+
+
+def test_samples_without_content_know_who_they_are():
+    from tutelage.data.batch import DataInfo
+    from tutelage.data.splits import Examples, Nothing
+
+    nothing = Nothing(DataInfo((3, 4, 4), 2, ("a", "b"), ""), 5)
+    batch = nothing.fetch([4, 0])
+    assert isinstance(nothing, Examples)
+    assert len(nothing) == 5
+    assert batch.inputs.shape == (2, 3, 4, 4)
+    assert not batch.inputs.any()
+    assert batch.ids.tolist() == [4, 0]
+    assert batch.labels.tolist() == [-1, -1]

@@ -23,7 +23,7 @@ Trained = Callable[..., Path]
 PLUGIN = Path(__file__).parent / "plugin"
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def plugin() -> Iterator[None]:
     sys.path.insert(0, str(PLUGIN))
     registry.cache_clear()

@@ -14,7 +14,7 @@ from tutelage.recipe.registry import registry
 PLUGIN = Path(__file__).parent / "plugin_fixture"
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def plugin() -> Iterator[None]:
     sys.path.insert(0, str(PLUGIN))
     registry.cache_clear()

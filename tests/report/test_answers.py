@@ -19,7 +19,7 @@ from tutelage.report.store import to_json
 
 KEYS = [
     *("format", "method", "route", "status", "arrived", "kept", "lost", "leaked", "fidelity", "calibration", "cost"),
-    *("artifacts", "rows", "figures", "warnings"),
+    *("artifacts", "rows", "findings", "figures", "warnings"),
 ]
 
 

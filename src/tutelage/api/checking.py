@@ -36,9 +36,10 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
 
 
 def _estimate(recipe: Recipe) -> dict[str, Any]:
+    from tutelage.models.channels import seen
     from tutelage.models.cost import estimate as cost_of
 
-    spec = next(s for s in recipe.slots.values() if isinstance(s, Spec) and s.kind == "data")
+    spec = recipe.data
     outline = outline_of(spec, recipe.seed)
     info = outline.info
     limited = min(outline.train, spec.extras.get("limit") or outline.train)
@@ -49,11 +50,10 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
     method = registry().load("method", recipe.method.name)
     main: int = method.epochs(recipe)
     both = 2 if recipe.baseline and method.compared else 1
-    for slot, model in recipe.slots.items():
-        if not isinstance(model, Spec) or model.kind != "model":
-            continue
-        _same_shape(model, info)
-        row = cost_of(model.build, info, recipe.train.batch_size)
+    for slot, model in recipe.models.items():
+        shown = seen(info, model.extras.get("channels"))
+        _same_shape(model, shown)
+        row = cost_of(model.build, shown, recipe.train.batch_size)
         models[slot] = {
             "parameters": row["parameters"],
             "weights_bytes": row["bytes"],

@@ -37,7 +37,7 @@ def export_run(run: str | Path, to: str, output: str | Path | None = None) -> di
 
     module = load_model(folder.path).eval()
     recipe = folder.recipe()
-    spec = next(s for s in recipe.slots.values() if s.kind == "data")
+    spec = recipe.data
     test = spec.build().load(recipe.seed).test
     samples = test.fetch(range(min(8, len(test)))).inputs
     path = Path(output) if output is not None else folder.path / "export" / f"model.{FORMATS[to]}"

@@ -9,7 +9,7 @@ from typing import Any
 from tutelage.recipe.errors import InputError, nearest
 from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.registry import registry
-from tutelage.recipe.spec import Recipe, Spec
+from tutelage.recipe.spec import Recipe
 
 
 def describe_data(recipe: Recipe) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def describe_data(recipe: Recipe) -> dict[str, Any]:
     """
     from tutelage.data.splits import labels_of, limit
 
-    spec = next(s for s in recipe.slots.values() if isinstance(s, Spec) and s.kind == "data")
+    spec = recipe.data
     splits = spec.build().load(recipe.seed)
     train = limit(splits.train, spec.extras.get("limit"), recipe.seed)
     parts = {"train": train, "validation": splits.validation, "test": splits.test}
@@ -69,10 +69,10 @@ def tap_rows(source: str | Path, slot: str = "student", overrides: Sequence[str]
         slot = "student"
     else:
         recipe = load_recipe(source, overrides)
-    models = {name: s for name, s in recipe.slots.items() if isinstance(s, Spec) and s.kind == "model"}
+    models = recipe.models
     if slot not in models:
         raise InputError(f"the recipe has no model '{slot}'. {nearest(slot, models)}")
-    data = next(s for s in recipe.slots.values() if isinstance(s, Spec) and s.kind == "data")
+    data = recipe.data
     info = outline_of(data, recipe.seed).info
     module = models[slot].build(info)
     example = torch.zeros(2, *info.input_shape)

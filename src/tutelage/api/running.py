@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -87,7 +88,8 @@ def look_over(recipe: Recipe) -> None:
     for spec in (recipe.method, *recipe.also, *(stage.method for stage in recipe.stages)):
         if not spec.foreign:
             problems.extend(registry().load("method", spec.name).check(recipe))
-    taken = {BASELINE, *recipe.slots}
+    problems.extend(_misfits(recipe))
+    taken = {BASELINE, *recipe.models, *recipe.slots}
     for place, stage in enumerate(recipe.stages):
         if stage.name in taken:
             problems.append(
@@ -98,8 +100,8 @@ def look_over(recipe: Recipe) -> None:
                 )
             )
         taken.add(stage.name)
-    for slot, spec in recipe.slots.items():
-        weights = spec.extras.get("weights") if isinstance(spec, Spec) else None
+    for slot, spec in recipe.models.items():
+        weights = spec.extras.get("weights")
         if isinstance(weights, str | Path):
             from tutelage.models.weight_files import read_tensors
 
@@ -110,6 +112,32 @@ def look_over(recipe: Recipe) -> None:
                 problems.append(Problem(str(error), (slot, "weights"), where.file, where.line, where.column))
     if problems:
         raise RecipeError(problems=tuple(dict.fromkeys(problems)))
+
+
+def _misfits(recipe: Recipe) -> list[Problem]:
+    """A sampler or mixed labels where the method cannot take them."""
+    known, problems = registry(), []
+    methods = [known.load("method", spec.name) for spec in (recipe.method, *recipe.also)]
+    methods += [known.load("method", spec.name) for stage in recipe.stages for spec in (stage.method, *stage.also)]
+
+    def note(message: str, spec: Spec, hint: str, *keys: str | int) -> None:
+        where = spec.place
+        problems.append(Problem(message, keys, where.file, where.line, where.column, hint))
+
+    if recipe.sampler is not None and not all(kind.sampled for kind in methods):
+        name = recipe.method.name
+        note(f"the method '{name}' takes no sampler.", recipe.sampler, "Leave it out, or take 'kd'.", "sampler")
+    mixing: list[tuple[Spec, tuple[str | int, ...]]] = [
+        (spec, ("data", "augment", place)) for place, spec in enumerate(recipe.data.extras.get("augment", ()))
+    ]
+    if recipe.sampler is not None:
+        mixing.append((recipe.sampler, ("sampler",)))
+    hard = [kind.__name__ for kind in methods if kind.hard_labels]
+    for spec, keys in mixing if hard else ():
+        if not spec.foreign and getattr(known.load(spec.kind, spec.name), "mixes", False):
+            hint = f"Leave it out: {', '.join(dict.fromkeys(hard))} needs each sample's own class."
+            note(f"'{spec.name}' mixes labels, which the method cannot take.", spec, hint, *keys)
+    return problems
 
 
 def _folder(recipe: Recipe, root: str | Path, run_dir: str | Path | None) -> RunFolder:
@@ -158,7 +186,6 @@ def _go(recipe: Recipe, folder: RunFolder, listener: Listener | None, *, first: 
 
 def _carry(run: Run) -> Mapping[str, Any]:
     """Sources, transfer, control; then what they can do, written down."""
-    from tutelage.models.weights import describe, save_weights
     from tutelage.report.answers import build
     from tutelage.report.evidence import Evidence
     from tutelage.report.html import save_html
@@ -170,7 +197,7 @@ def _carry(run: Run) -> Mapping[str, Any]:
     run.sources()
     method = run.transfer()
     twin = run.baseline()
-    rows = [_source_row(run, slot) for slot in _source_slots(recipe)]
+    rows = [_source_row(run, name) for name in _source_names(recipe)]
     for result in method.results(run):
         rows.append(_row(run, result, before if result.role == "recipient" else None))
     if twin is not None:
@@ -190,25 +217,34 @@ def _carry(run: Run) -> Mapping[str, Any]:
         warnings=[*run.warnings, *(f"ended early: {reason}" for reason in stopped)],
         curves=[epoch for record in run.records.values() for epoch in record["history"]],
         class_names=run.splits.info.class_names,
+        findings=method.findings(run),
     )
     report = build(evidence)
     if run.accelerator.is_main_process:
         student = next(r for r in reversed(method.results(run)) if r.role == "recipient")
-        spec = recipe.slots["student"]
         first, *others = student.modules
-        about = describe(spec.name, spec.args, run.splits.info)
-        save_weights(first, run.folder.path / "model", about)
+        _save(run, first, "student", run.folder.path / "model")
         for place, member in enumerate(others, 1):
-            taught = next((slot for slot in _source_slots(recipe) if run.models.get(slot) is member), "student")
-            other = recipe.slots[taught]
-            about = describe(other.name, other.args, run.splits.info)
-            save_weights(member, run.folder.path / "model" / "members" / str(place), about)
+            taught = next((name for name in _source_names(recipe) if run.models.get(name) is member), "student")
+            _save(run, member, taught, run.folder.path / "model" / "members" / str(place))
         save_report(report, run.folder.path)
         try:
             save_html(run.folder.path)
         except InputError as error:
             run.listener.note(str(error))
     return report
+
+
+def _save(run: Run, module: nn.Module, name: str, folder: Path) -> None:
+    """Write a model as what its slot says it is, adapters merged."""
+    from tutelage.models.adapters.base import adapted, merge
+    from tutelage.models.channels import seen
+    from tutelage.models.weights import describe, save_weights
+
+    spec = run.recipe.models[name]
+    whole = merge(copy.deepcopy(module)) if adapted(module) else module
+    info = seen(run.splits.info, spec.extras.get("channels"))
+    save_weights(whole, folder, describe(spec.name, spec.args, info))
 
 
 def _before(run: Run) -> Predicted | None:
@@ -220,9 +256,12 @@ def _before(run: Run) -> Predicted | None:
     return _predicted(run, "student before", module, (module,))
 
 
-def _source_slots(recipe: Recipe) -> list[str]:
-    slots = registry().get("method", recipe.method.name).slots
-    return [s for s, kind in slots.items() if kind.rstrip("?*") == "model" and s != "student" and s in recipe.slots]
+def _source_names(recipe: Recipe) -> list[str]:
+    """The models that teach, in the order of the method's slots."""
+    entry = registry().get("method", recipe.method.name)
+    wanted = registry().load("method", entry.name).sources
+    own = [slot for slot in entry.slots if slot != "student" and (wanted is None or slot in wanted)]
+    return [name for slot in own for name in recipe.models if name == slot or name.rpartition("-")[0] == slot]
 
 
 def _source_row(run: Run, slot: str) -> Row:
@@ -268,7 +307,7 @@ def _row(run: Run, result: Result, before: Predicted | None) -> Row:
 
 def _training_cost(run: Run, result: Result) -> dict[str, float | None]:
     """Time and memory of the stages that made a row: those that trained its model."""
-    apart = (BASELINE, *_source_slots(run.recipe))
+    apart = (BASELINE, *_source_names(run.recipe))
     names = result.stages if result.stages is not None else tuple(n for n in run.records if n not in apart)
     mine = [run.records[name] for name in names if name in run.records]
     if not mine:

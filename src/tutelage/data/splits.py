@@ -101,6 +101,28 @@ class TensorExamples:
         return TensorExamples(self.inputs[positions], self.labels[positions], self.ids[positions], scale=self.scale)
 
 
+class Nothing:
+    """Samples without content, for stages that make their own inputs: identities and seeds, and zeros for the rest.
+
+    Args:
+        info: Gives the inputs' shape.
+        count: How many samples an epoch has.
+    """
+
+    def __init__(self, info: DataInfo, count: int) -> None:
+        self.shape, self.count = info.input_shape, count
+        self.ids = torch.arange(count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fetch(self, indices: Indices) -> Batch:
+        """Zeros, with the label -1 that no class has."""
+        ids = torch.as_tensor(indices, dtype=torch.int64)
+        labels = torch.full((len(ids),), -1, dtype=torch.int64)
+        return Batch(torch.zeros(len(ids), *self.shape), labels, ids, torch.zeros(len(ids), dtype=torch.int64))
+
+
 class Subset:
     """Some positions of other examples, which stay where they are.
 

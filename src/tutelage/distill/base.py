@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tutelage.data.batch import Batch
 from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
 from tutelage.engine.run import Run
+from tutelage.engine.sampler import Sampler
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy
 from tutelage.models.outputs import Outputs
@@ -26,8 +27,7 @@ def sequence(method: Method, run: Run, name: str) -> Iterator[Train]:
         name: What the stage is called where the recipe names none.
     """
     recipe = run.recipe
-    slots = [slot for slot, spec in recipe.slots.items() if isinstance(spec, Spec) and spec.kind == "model"]
-    models = {slot: run.source(slot) for slot in slots}
+    models = {name: run.source(name) for name in recipe.models}
     if not recipe.stages:
         yield Train(name, method, models, recipe.train)
         return
@@ -47,8 +47,11 @@ class Distillation(Method):
 
     slots: ClassVar[dict[str, str]] = {"teacher": "model", "student": "model", "data": "data"}
 
-    same_classes: ClassVar[bool] = True
-    """Whether teacher and student must name the same classes."""
+    sampled: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sampler: Sampler | None = None
 
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
@@ -56,8 +59,9 @@ class Distillation(Method):
         teacher = recipe.slots.get("teacher")
         if not isinstance(teacher, Spec) or teacher.extras.get("weights") is not None:
             return []
-        # A model that comes with its own weights, or that the user wrote, may know something already.
-        if teacher.foreign or teacher.name == "transformers":
+        # A model that comes with its own weights, or that the user wrote, may know something already; one that follows
+        # the student learns with it, and one that is put together of others knows what they know.
+        if teacher.foreign or teacher.name in ("transformers", "ensemble", "ema", "snapshot"):
             return []
         where = teacher.place
         return [
@@ -79,15 +83,24 @@ class Distillation(Method):
         """`loss`."""
         return self.loss(student, teacher, batch)
 
+    def prepare(self, room: Room) -> None:
+        """`setup`, and that of the sampler."""
+        super().prepare(room)
+        if self.sampler is not None:
+            self.sampler.setup(room)
+
     def compare(self, step: Step) -> Losses:
-        """Both models on the batch, then the loss."""
+        """Both models on the batch, or on what the sampler makes of it; then the loss."""
+        if self.sampler is not None:
+            step = step.on(self.sampler.sample(step))
         teacher = step.forward("teacher")
         losses: Losses = self(step.forward("student"), teacher, step.batch)
         return losses
 
     def turns(self) -> Sequence[Turn]:
-        """The student moves, and with it what the method owns."""
-        return (Turn("transfer", self.compare),)
+        """What the sampler learns; then the student moves, and with it what the method owns."""
+        first = () if self.sampler is None else self.sampler.turns()
+        return (*first, Turn("transfer", self.compare))
 
     def stages(self, run: Run) -> Iterator[Train]:
         """One stage, or those of the recipe: each goes on with the student of the last."""

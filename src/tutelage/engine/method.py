@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch, DataInfo
+from tutelage.data.splits import Examples
 from tutelage.engine.terms import Losses
 from tutelage.models.outputs import Outputs
 from tutelage.models.participant import Participant
@@ -19,6 +20,10 @@ from tutelage.recipe.spec import Recipe, TrainSection
 
 if TYPE_CHECKING:
     from tutelage.engine.run import Run
+
+
+Finding = Any
+"""A number, one with an interval (a `tutelage.measure.Number`), a text, or a table: mappings with the same keys."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Step:
         epoch: Passes over the data done before it, in its stage.
         progress: Share of the stage's steps done before it, in [0, 1).
         training: False while a loss is only looked at.
+        pools: A batch from each of the stage's pools, by name.
+        repeat: How often the turn has moved in this step before.
     """
 
     batch: Batch
@@ -40,6 +47,8 @@ class Step:
     epoch: int
     progress: float
     training: bool = True
+    pools: Mapping[str, Batch] = field(default_factory=dict)
+    repeat: int = 0
 
     def forward(self, name: str) -> Outputs:
         """A participant's outputs for the batch; frozen participants run without a graph."""
@@ -58,11 +67,21 @@ class Turn:
         name: Names its losses in logs and its state in checkpoints.
         loss: What is minimised, from the step.
         trains: Participants that it updates; ``"method"`` stands for the modules that the method owns.
+        owns: Of what the method owns, only the modules of these names; empty for all of it.
+        scales: Factors on the learning rate, by participant.
+        optimizer: Makes its optimiser from parameter groups, instead of the recipe's.
+        times: How often it moves in a step; the loss is asked for each time.
+        when: Whether it moves in a step at all; every process must say the same.
     """
 
     name: str
     loss: Callable[[Step], Losses]
     trains: tuple[str, ...] = ("student", "method")
+    owns: tuple[str, ...] = ()
+    scales: Mapping[str, float] = field(default_factory=dict)
+    optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer] | None = None
+    times: int = 1
+    when: Callable[[Step], bool] | None = None
 
 
 class Room:
@@ -91,10 +110,15 @@ class Room:
         self.example = example
         self.trainable = tuple(trainable)
         self._taps: dict[str, list[str]] = {name: [] for name in modules}
+        self.differentiated: set[str] = set()
 
     def tap(self, name: str, *paths: str) -> None:
         """Ask for captures: a standard tap (``embedding``, ``features``), a dotted path or a glob."""
         self._taps[name].extend(path for path in paths if path not in self._taps[name])
+
+    def differentiate(self, name: str) -> None:
+        """Ask that a frozen model's forwards keep their graph, for gradients of its inputs and captures."""
+        self.differentiated.add(name)
 
     def taps(self, name: str) -> tuple[str, ...]:
         """What was asked of a model so far."""
@@ -156,6 +180,8 @@ class Train:
         continues: The earlier stage whose optimiser state and step count go on, if any.
         remembered: Frozen participants that are asked about each sample once.
         cache: Content key under which the trained models are kept and found again, if any.
+        examples: What it trains on; ``None`` for the data's training split.
+        pools: Further examples by name: a batch of each comes with every step.
     """
 
     name: str
@@ -168,6 +194,8 @@ class Train:
     remembered: frozenset[str] = frozenset()
     cache: str | None = None
     callbacks: Sequence[object] = field(default_factory=tuple)
+    examples: Examples | None = None
+    pools: Mapping[str, Examples] = field(default_factory=dict)
 
 
 class Method(nn.Module):
@@ -182,6 +210,15 @@ class Method(nn.Module):
     compared: ClassVar[bool] = True
     """Whether the student's twin that learns from labels alone is something to compare with."""
 
+    sources: ClassVar[tuple[str, ...] | None] = None
+    """Slots of the models that teach, whom the report shows beside the student; ``None`` for all but the student."""
+
+    sampled: ClassVar[bool] = False
+    """Whether a recipe's ``sampler`` can give the batches that its models are compared on."""
+
+    hard_labels: ClassVar[bool] = False
+    """Whether it needs class indices, so that labels may not be mixed."""
+
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
         """Mistakes that only this method can see in a recipe whose parts are all valid."""
@@ -195,6 +232,10 @@ class Method(nn.Module):
     def setup(self, room: Room) -> None:
         """Place taps and build modules that depend on the models; called once a stage, before anything moves."""
 
+    def prepare(self, room: Room) -> None:
+        """What the engine calls: `setup`, and that of the parts which a recipe put into the method."""
+        self.setup(room)
+
     def turns(self) -> Sequence[Turn]:
         """The moves of a step, in order."""
         raise NotImplementedError(f"{type(self).__name__} declares no turns")
@@ -206,6 +247,10 @@ class Method(nn.Module):
     def results(self, run: Run) -> Sequence[Result]:
         """What came out, once the stages are done."""
         raise NotImplementedError(f"{type(self).__name__} declares no results")
+
+    def findings(self, run: Run) -> Mapping[str, Finding]:
+        """What it measured itself, by name, for the report; called once the stages are done."""
+        return {}
 
     def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """``[batch, classes]`` logits of a trained participant; methods that change its head override this."""

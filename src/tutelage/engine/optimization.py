@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -53,25 +53,30 @@ def _fits(name: str, section: GroupSection) -> bool:
     return fnmatchcase(name, section.match) or fnmatchcase(name.partition(".")[2], section.match)
 
 
-def groups_of(named: Mapping[str, nn.Parameter], sections: Sequence[GroupSection]) -> list[dict[str, Any]]:
-    """Parameter groups: one for each section that matches something, and one for the rest.
+def groups_of(
+    named: Mapping[str, nn.Parameter], sections: Sequence[GroupSection], scales: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """Parameter groups: those that a section matches apart from the rest, those of another scale apart again.
 
     Args:
-        named: Trainable parameters by name.
+        named: Trainable parameters by name, ``participant.path``.
         sections: The recipe's groups; the first whose pattern matches a name has it.
+        scales: Factors on the learning rate, by participant.
     """
-    buckets: list[list[nn.Parameter]] = [[] for _ in range(len(sections) + 1)]
+    last = len(sections)
+    buckets: dict[tuple[int, float], list[nn.Parameter]] = {}
     for name, parameter in named.items():
-        buckets[next((i for i, section in enumerate(sections) if _fits(name, section)), -1)].append(parameter)
+        at = next((i for i, section in enumerate(sections) if _fits(name, section)), last)
+        scale = (scales or {}).get(name.partition(".")[0], 1.0)
+        buckets.setdefault((at, scale), []).append(parameter)
     groups: list[dict[str, Any]] = []
-    for section, bucket in zip(sections, buckets, strict=False):
-        if bucket:
-            group: dict[str, Any] = {"params": bucket, "lr_scale": section.lr_scale}
-            if section.weight_decay is not None:
-                group["weight_decay"] = section.weight_decay
-            groups.append(group)
-    if buckets[-1]:
-        groups.append({"params": buckets[-1], "lr_scale": 1.0})
+    for at, scale in sorted(buckets, key=lambda key: key[0]):
+        group: dict[str, Any] = {"params": buckets[at, scale], "lr_scale": scale}
+        if at < last:
+            group["lr_scale"] = scale * sections[at].lr_scale
+            if (decay := sections[at].weight_decay) is not None:
+                group["weight_decay"] = decay
+        groups.append(group)
     return groups
 
 
@@ -87,10 +92,13 @@ def movers(turns: Sequence[Turn], modules: Mapping[str, nn.Module], settings: Tr
         InputError: A model that a turn trains has no trainable parameter, or a group's pattern matches nothing.
     """
     trained: list[tuple[Turn, dict[str, nn.Parameter]]] = []
+    owned = {name for turn in turns for name in turn.owns}
     for turn in turns:
         named: dict[str, nn.Parameter] = {}
         for name in turn.trains:
             own = {f"{name}.{key}": p for key, p in modules[name].named_parameters() if p.requires_grad}
+            if name == "method":
+                own = {key: p for key, p in own.items() if _is_of(turn, key.split(".")[1], owned)}
             if not own and name != "method":
                 raise InputError(f"'{name}' has nothing to train: every parameter of it is frozen, or it has none")
             named.update(own)
@@ -106,9 +114,14 @@ def movers(turns: Sequence[Turn], modules: Mapping[str, nn.Module], settings: Tr
     return [_mover(turn, named, settings) for turn, named in trained]
 
 
+def _is_of(turn: Turn, part: str, owned: Collection[str]) -> bool:
+    """Whether a turn trains a part of what the method owns: one that it names, or one that no turn does."""
+    return part in turn.owns if turn.owns else part not in owned
+
+
 def _mover(turn: Turn, named: Mapping[str, nn.Parameter], settings: TrainSection) -> Mover:
-    groups = groups_of(named, settings.groups)
-    optimizer = settings.optimizer.build(groups)
+    groups = groups_of(named, settings.groups, turn.scales)
+    optimizer = turn.optimizer(groups) if turn.optimizer is not None else settings.optimizer.build(groups)
     names = {id(parameter): name for name, parameter in named.items()}
     makeup: list[Any] = [type(optimizer).__name__]
     makeup += [[[names[id(p)], list(p.shape)] for p in group["params"]] for group in groups]

@@ -33,6 +33,7 @@ from tutelage.engine.setting_up import set_up
 from tutelage.engine.stopping import Interrupted, Interruption
 from tutelage.engine.supervised import LabelTraining
 from tutelage.engine.trainer import Trainer
+from tutelage.models.channels import see, seen
 from tutelage.models.freezing import freeze
 from tutelage.models.weights import load_weights
 from tutelage.recipe.errors import InputError
@@ -92,7 +93,7 @@ class Run:
         self.models: dict[str, nn.Module] = {}
         self.records: dict[str, dict[str, Any]] = {}
         self.warnings: list[str] = []
-        self.data_spec = next(s for s in recipe.slots.values() if isinstance(s, Spec) and s.kind == "data")
+        self.data_spec = recipe.data
         splits: Splits = self.data_spec.build().load(recipe.seed)
         self.splits = replace(splits, train=limit(splits.train, self.data_spec.extras.get("limit"), recipe.seed))
         self.warnings.extend(splits.warnings)
@@ -114,6 +115,8 @@ class Run:
             if stack is None:
                 raise InputError(f"also: the method '{spec.name}' has no transfer term that others can be added to")
             method = stack([other.build() for other in also])
+        if self.recipe.sampler is not None:
+            method.sampler = self.recipe.sampler.build()
         return method
 
     def fresh(self, slot: str, generation: int = 0) -> nn.Module:
@@ -123,7 +126,11 @@ class Run:
             slot: Name of a model slot.
             generation: Another number gives another initialisation.
         """
-        return self._build(slot, self.recipe.slots[slot], generation)
+        return self._build(slot, self.recipe.models[slot], generation)
+
+    def members(self, slot: str) -> dict[str, nn.Module]:
+        """The models of a slot that takes a list, by name (``mentors-1``, ...), each with its knowledge."""
+        return {name: self.source(name) for name in self.recipe.models if name.rpartition("-")[0] == slot}
 
     def source(self, slot: str) -> nn.Module:
         """A slot's model with its knowledge: weights loaded, or trained on the spot and found again the next time."""
@@ -137,17 +144,33 @@ class Run:
         if isinstance(weights, Mapping):
             name = slot if generation == 0 else f"{slot}-{generation}"
             self._train_on_labels(name, slot, module, spec, weights["train"], stream=slot)
-        freeze(module, spec.extras.get("freeze") or ())
+        self._restrict(module, spec, slot, generation)
         return module
+
+    def _restrict(self, module: nn.Module, spec: Spec, *place: str | int) -> None:
+        """Say what of a model is trained, once it has its weights."""
+        if spec.extras.get("adapter") is not None:
+            reseed(self.recipe.seed, *place, "adapter")
+            spec.extras["adapter"].build().inject(module)
+        freeze(module, spec.extras.get("freeze") or ())
 
     def _begun(self, spec: Spec, *place: str | int) -> nn.Module:
         """A model before any training here: initialised for a place, or with the weights that the recipe names."""
+        parts = {}
+        if place[-1] != "preflight":
+            # Members with weights of their own are built first: their training draws random numbers too.
+            parts = {
+                key: [self._build(f"{place[0]}-{i}", one, 0) for i, one in enumerate(value, 1)]
+                for key, value in spec.args.items()
+                if isinstance(value, tuple) and any(isinstance(v, Spec) and v.kind == "model" for v in value)
+            }
+        channels = spec.extras.get("channels")
         reseed(self.recipe.seed, *place)
-        module: nn.Module = spec.build(self.splits.info)
+        module: nn.Module = spec.build(seen(self.splits.info, channels), **parts)
         weights = spec.extras.get("weights")
         if isinstance(weights, str | Path):
             load_weights(module, weights, trust_pickle=trusts_pickle())
-        return module
+        return see(module, channels)
 
     def _train_on_labels(
         self,
@@ -281,7 +304,7 @@ class Run:
         atomic_write(folder / "record.json", json.dumps(record))
 
     def _cached(self) -> frozenset[str]:
-        return frozenset(name for name, s in self.recipe.slots.items() if isinstance(s, Spec) and s.extras.get("cache"))
+        return frozenset(name for name, spec in self.recipe.models.items() if spec.extras.get("cache"))
 
     def _event(self, kind: str, **fields: Any) -> None:
         if self.accelerator.is_main_process:
@@ -300,7 +323,7 @@ class Run:
         Raises:
             InputError: Weights, taps or shapes do not fit.
         """
-        slots = {n: s for n, s in self.recipe.slots.items() if isinstance(s, Spec) and s.kind == "model"}
+        slots = self.recipe.models
         if self._cached() and self.augment:
             raise InputError(
                 f"{', '.join(sorted(self._cached()))}.cache: what a model makes of a sample can only be kept while the "
@@ -311,7 +334,7 @@ class Run:
             modules[slot] = self._begun(spec, slot, "preflight")
             if isinstance(weights := spec.extras.get("weights"), Mapping):
                 movers(LabelTraining(slot).turns(), modules, weights["train"])
-            freeze(modules[slot], spec.extras.get("freeze") or ())
+            self._restrict(modules[slot], spec, slot, "preflight")
         example = apply(self.splits.train.fetch(range(min(4, len(self.splits.train)))), self.augment)
         recipe = self.recipe
         whole = [(recipe.method, recipe.also, recipe.train)]
@@ -321,18 +344,16 @@ class Run:
                 room.look(name)
             method = self.method(spec, also)
             Ramps(method)
-            method.setup(room)
+            method.prepare(room)
             # A method whose stages have turns of their own says so by having none itself.
             if type(method).turns is not Method.turns:
                 movers(method.turns(), {**modules, "method": method}, train)
 
     def sources(self) -> None:
         """Bring every model slot that only teaches to its knowledge, before anything else is spent."""
-        trained = {"student"}
-        entry = registry().get("method", self.recipe.method.name)
-        for slot, kind in entry.slots.items():
-            if kind.rstrip("?*") == "model" and slot not in trained and slot in self.recipe.slots:
-                self.source(slot)
+        for name in self.recipe.models:
+            if name != "student":
+                self.source(name)
 
     def transfer(self) -> Method:
         """Do the method's stages; the method, once they are done."""
@@ -351,7 +372,7 @@ class Run:
             return None
         if not registry().load("method", self.recipe.method.name).compared:
             return None
-        spec = self.recipe.slots["student"]
+        spec = self.recipe.models["student"]
         # Where the student was itself trained first, that stage is found done, and its end loaded.
         twin = self._build("student", spec, 0)
         names = [name for name, parameter in twin.named_parameters() if parameter.requires_grad]

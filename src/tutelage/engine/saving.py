@@ -21,7 +21,9 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "epoch": trainer.epoch,
         "position": trainer.position,
         "past_epochs": trainer.past_epochs,
-        "models": {n: shards.weights(accelerator, trainer.participant(n)) for n in trainer.trainable},
+        "models": {
+            n: shards.weights(accelerator, trainer.participant(n)) for n in (*trainer.trainable, *trainer.followers)
+        },
         "method": trainer.method.state_dict(),
         "optimizers": {
             m.turn.name: {"makeup": m.makeup, "state": shards.optimizer_state(accelerator, trainer.trained(m), m)}

@@ -22,5 +22,5 @@ def set_up(stage: Train, info: DataInfo, example: Batch, seed: int) -> Room:
     # A method may read its numbers while it sets up; by then they must be numbers.
     Ramps(stage.method)
     reseed(seed, stage.name, "setup")
-    stage.method.setup(room)
+    stage.method.prepare(room)
     return room

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.data.loader import Augmentation, Loader, apply, micro
-from tutelage.data.splits import Splits
+from tutelage.data.splits import Examples, Splits
 from tutelage.engine import checkpoint
 from tutelage.engine.agreement import agreed
 from tutelage.engine.callbacks import Callback
@@ -22,6 +23,7 @@ from tutelage.engine.listening import Listener
 from tutelage.engine.meter import Meter, Noted
 from tutelage.engine.method import Step, Train
 from tutelage.engine.optimization import Mover, average_gradients, bare, movers, total_norm
+from tutelage.engine.pools import Pool
 from tutelage.engine.predicting import predict, score
 from tutelage.engine.ramps import Ramps
 from tutelage.engine.randomness import derive, reseed
@@ -30,6 +32,7 @@ from tutelage.engine.saving import go_on_from, restore, state_of
 from tutelage.engine.setting_up import set_up
 from tutelage.engine.shards import sharded
 from tutelage.engine.stopping import Interrupted, Interruption
+from tutelage.models.follower import Follower
 from tutelage.models.participant import Participant
 from tutelage.models.remembered import Remembered
 
@@ -77,16 +80,9 @@ class Trainer:
         self.device = accelerator.device
         self.validation = splits.validation
         self.callbacks = [c for c in stage.callbacks if isinstance(c, Callback)]
-        self.loader = Loader(
-            splits.train,
-            batch_size=self.settings.batch_size,
-            seed=derive(seed, stage.stream),
-            shuffle=True,
-            workers=workers,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-            pin_memory=self.device.type == "cuda",
-        )
+        self.examples = splits.train if stage.examples is None else stage.examples
+        self.loader = self._loader(self.examples, workers, stage.stream)
+        self.pools = {name: Pool(self._loader(pool, 0, stage.stream, name)) for name, pool in stage.pools.items()}
         self.total = self.settings.epochs * self.loader.steps_per_epoch
         self.step = self.epoch = self.position = 0
         # Epochs that earlier stages of the same sequence have done: the order of the data goes on from there.
@@ -100,19 +96,41 @@ class Trainer:
 
     # ------------------------------------------------------------------ setting up
 
+    def _loader(self, examples: Examples, workers: int, *stream: str) -> Loader:
+        return Loader(
+            examples,
+            batch_size=self.settings.batch_size,
+            seed=derive(self.seed, *stream),
+            shuffle=True,
+            workers=workers,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            pin_memory=self.device.type == "cuda",
+        )
+
     def _build(self, earlier: Mapping[str, Any] | None) -> None:
         for module in self.stage.models.values():
             module.to(self.device)
-        example = self.splits.train.fetch(range(min(len(self.splits.train), 4))).to(self.device)
+        example = self.examples.fetch(range(min(len(self.examples), 4))).to(self.device)
         room = set_up(self.stage, self.splits.info, apply(example, self.augment), self.seed)
         self.method.to(self.device)
         self.trainable = room.trainable
         self.participants: dict[str, Participant | Remembered] = {}
         for name, module in self.stage.models.items():
             trained = name in self.trainable
-            one = Participant(name, module, trainable=trained, taps=room.taps(name), example=example.inputs)
+            one = Participant(
+                name,
+                module,
+                trainable=trained,
+                taps=room.taps(name),
+                gradients=trained or name in room.differentiated,
+                example=example.inputs,
+            )
             remembered = name in self.stage.remembered and not trained
-            self.participants[name] = Remembered(one, self.splits.train, self.device) if remembered else one
+            self.participants[name] = Remembered(one, self.examples, self.device) if remembered else one
+        self.followers = {n: m for n, m in self.stage.models.items() if isinstance(m, Follower)}
+        for follower in self.followers.values():
+            follower.begin(self.subject)
         modules: dict[str, nn.Module] = {**self.stage.models, "method": self.method}
         self.movers = movers(self.method.turns(), modules, self.settings)
         self.schedule = self.settings.schedule.build(self.total)
@@ -218,6 +236,8 @@ class Trainer:
             if self.position < self.loader.steps_per_epoch:
                 self._maybe_save()
         self.method.epoch_ended(self.epoch)
+        for follower in self.followers.values():
+            follower.epoch_ended(self.subject)
         self._flush()
         self._validate()
         self.epoch, self.position = self.epoch + 1, 0
@@ -228,30 +248,53 @@ class Trainer:
         reseed(self.seed, self.stage.name, self.step, self.accelerator.process_index)
         progress = self.step / self.total
         self.ramps.set(progress)
-        step = Step(batch, self.participants, self.step, self.epoch, progress)
+        step = Step(batch, self.participants, self.step, self.epoch, progress, pools=self._pooled())
         self.method.before_step(step)
         rate = self.schedule(self.step)
-        # A mean over this part counts for as much as it holds of the whole step's samples, over all processes.
-        whole = self.loader.global_size(self.position)
-        parts = micro(batch, self.settings.accumulate)
+        parts = self._parts(step)
         for move in self.movers:
+            if move.turn.when is not None and not move.turn.when(step):
+                continue
             move.set_rate(rate)
-            for index, part in enumerate(parts):
-                share = len(part) * self.accelerator.num_processes / whole
-                with self.replicas.part(move.turn, last=index == len(parts) - 1):
-                    with self.accelerator.autocast():
-                        losses = move.turn.loss(step.on(part))
-                        total = losses.total()
-                    reached = self.replicas.reached(move.turn, total)
-                    self.accelerator.backward(reached if share == 1.0 else share * reached)
-                self.meter.add(move.turn.name, self.step, losses.means(), total, len(part))
-            self._move(move, step)
+            for repeat in range(move.turn.times):
+                self._turn(move, [replace(part, repeat=repeat) for part in parts] if repeat else parts)
+                self._move(move, step)
         self.method.after_step(step)
+        for follower in self.followers.values():
+            follower.stepped(self.subject)
         self.step, self.position = self.step + 1, self.position + 1
         for callback in self.callbacks:
             callback.stepped(self, step)
         if self.step % self.check_every == 0:
             self._flush()
+
+    def _pooled(self) -> dict[str, Batch]:
+        """A batch of each pool, augmented like the data."""
+        place = (self.past_epochs + self.epoch) * self.loader.steps_per_epoch + self.position
+        return {n: apply(pool.batch(place).to(self.device), self.augment) for n, pool in self.pools.items()}
+
+    def _parts(self, step: Step) -> list[Step]:
+        """The step in the parts that are accumulated."""
+        count = self.settings.accumulate
+        pools = {name: micro(batch, count) for name, batch in step.pools.items()}
+        return [
+            replace(step, batch=part, pools={name: pieces[i % len(pieces)] for name, pieces in pools.items()})
+            for i, part in enumerate(micro(step.batch, count))
+        ]
+
+    def _turn(self, move: Mover, parts: Sequence[Step]) -> None:
+        """Gradients of a turn's loss over all parts."""
+        # A mean over a part counts for as much as it holds of the whole step's samples, over all processes.
+        whole = self.loader.global_size(self.position)
+        for index, part in enumerate(parts):
+            share = len(part.batch) * self.accelerator.num_processes / whole
+            with self.replicas.part(move.turn, last=index == len(parts) - 1):
+                with self.accelerator.autocast():
+                    losses = move.turn.loss(part)
+                    total = losses.total()
+                reached = self.replicas.reached(move.turn, total)
+                self.accelerator.backward(reached if share == 1.0 else share * reached)
+            self.meter.add(move.turn.name, self.step, losses.means(), total, len(part.batch))
 
     def _move(self, move: Mover, step: Step) -> None:
         if "method" in move.turn.trains:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, MinLen
 
 from tutelage.recipe.errors import InputError, Problem, article, nearest
 from tutelage.recipe.merging import merge
@@ -29,6 +29,13 @@ EXTRAS: dict[str, tuple[Param, ...]] = {
         ),
         Param("freeze", tuple[str, ...], (), "Patterns of parameter names that stay as they are, e.g. stem.*"),
         Param("cache", bool, False, "Of a frozen model: ask it about each sample once; not with augmentation."),
+        Param(
+            "channels",
+            Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)] | None,
+            None,
+            "Input channels that it sees; null for all.",
+        ),
+        Param("adapter", Annotated[Any, Of("adapter")] | None, None, "What of it is trained; null for everything."),
     ),
     "data": (
         Param("augment", Annotated[tuple[Any, ...], Of("augment")], (), "Changes made to each training batch."),

@@ -51,6 +51,8 @@ def _top(entries: Sequence[Entry], method: str) -> dict[str, Any]:
             properties[key] = _ref(method, docs[key].doc)
         elif key in _LISTS:
             properties[key] = {"type": "array", "items": _ref(_LISTS[key]), "description": docs[key].doc}
+        elif key == "sampler":
+            properties[key] = {"anyOf": [_ref("sampler"), {"type": "null"}], "description": docs[key].doc}
         elif key == "stages":
             properties[key] = {"type": "array", "items": _ref("Stage"), "description": docs[key].doc}
         elif key == "train":

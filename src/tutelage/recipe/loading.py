@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from tutelage.recipe.merging import mapping, merge, override, resolve
 from tutelage.recipe.registry import Entry, registry
 from tutelage.recipe.scan import REQUIRED, Param
 from tutelage.recipe.schema import section_params
-from tutelage.recipe.spec import Recipe, Stage, TrainSection
+from tutelage.recipe.spec import Recipe, Spec, Stage, TrainSection
 from tutelage.recipe.yaml_source import Node, from_python, read_yaml
 
 # Top-level keys that are not inputs of a method.
-KEYS = ("method", "also", "stages", "train", "measure", "callbacks", "trackers", "seed", "baseline", "name", "base")
+KEYS = (
+    *("method", "also", "sampler", "stages", "train", "measure", "callbacks", "trackers"),
+    *("seed", "baseline", "name", "base"),
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -76,7 +80,7 @@ class _Loader:
         params = {p.name: p for p in section_params(Recipe)}
         values: dict[str, Any] = {}
         values["method"] = self._method()
-        for key in ("train", "also", "measure", "callbacks", "trackers", "seed", "baseline"):
+        for key in ("train", "also", "sampler", "measure", "callbacks", "trackers", "seed", "baseline"):
             param = params[key]
             if key == "train":
                 node = self.keys.get(key, Node({}, self.root.place))
@@ -93,6 +97,7 @@ class _Loader:
         values["name"] = self._name()
         if self.checker.problems:
             return None
+        values["slots"] = _followed(values["slots"])
         return Recipe(**values, source=self.file)
 
     def _method(self) -> Any:
@@ -192,6 +197,19 @@ class _Loader:
             self.checker.note(message, node.where, (key,), f"'{key}' belongs to {', '.join(others[:5])}.")
         else:
             self.checker.note(f"a recipe has no key '{key}'.", node.where, (key,), nearest(key, [*KEYS, *slots]))
+
+
+def _followed(slots: Mapping[str, Any]) -> dict[str, Any]:
+    """A model that follows another is built like the student, unless it says whom it follows."""
+    student = slots.get("student")
+    out = dict(slots)
+    for slot, spec in slots.items():
+        if isinstance(spec, Spec) and isinstance(student, Spec) and spec.kind == "model" and not spec.foreign:
+            follows = registry().get("model", spec.name).facts.get("follows", False)
+            if follows and spec.args.get("of") is None:
+                bare = replace(student, extras={**student.extras, "weights": None, "freeze": (), "cache": False})
+                out[slot] = spec.with_(of=bare)
+    return out
 
 
 def _component_list(param: Param) -> Param:

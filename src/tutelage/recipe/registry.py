@@ -21,7 +21,10 @@ __all__ = ["KINDS", "REQUIRED", "Entry", "Param", "Registry", "component", "meth
 
 T = TypeVar("T")
 
-KINDS = ("method", "model", "data", "augment", "optimizer", "schedule", "callback", "measure", "ramp", "tracker")
+KINDS = (
+    *("method", "model", "data", "augment", "sampler", "adapter"),
+    *("optimizer", "schedule", "callback", "measure", "ramp", "tracker"),
+)
 GROUP = "tutelage.plugins"
 
 

@@ -252,6 +252,7 @@ class Recipe:
         method: The method.
         slots: Its inputs by name: a Spec, or a tuple of them where the slot takes a list.
         also: Methods whose transfer terms are added to it.
+        sampler: Where the inputs come from that teacher and student are compared on; null for the data's own batches.
         stages: A sequence in place of one stage; empty for one.
         train: How to optimise.
         measure: What to measure.
@@ -266,6 +267,7 @@ class Recipe:
     method: Spec
     slots: Mapping[str, Any]
     also: tuple[Spec, ...] = ()
+    sampler: Annotated[Spec, Of("sampler")] | None = None
     stages: tuple[Stage, ...] = ()
     train: TrainSection
     measure: tuple[Spec, ...] = ()
@@ -278,10 +280,26 @@ class Recipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "slots", freeze(self.slots))
 
+    @property
+    def models(self) -> dict[str, Spec]:
+        """Every model by the name of its slot; those of a list are called ``mentors-1``, ``mentors-2`` and so on."""
+        out: dict[str, Spec] = {}
+        for slot, value in self.slots.items():
+            several = isinstance(value, tuple)
+            for place, spec in enumerate(value if several else (value,), 1):
+                if isinstance(spec, Spec) and spec.kind == "model":
+                    out[f"{slot}-{place}" if several else slot] = spec
+        return out
+
+    @property
+    def data(self) -> Spec:
+        """The data set."""
+        return next(s for s in self.slots.values() if isinstance(s, Spec) and s.kind == "data")
+
     def to_dict(self) -> dict[str, Any]:
         """The recipe with every default written out; `load_recipe` of it gives an equal recipe."""
         out: dict[str, Any] = {"name": self.name, "method": plain(self.method), **plain(self.slots)}
-        for key in ("also", "stages", "train", "measure", "callbacks", "trackers", "seed", "baseline"):
+        for key in ("also", "sampler", "stages", "train", "measure", "callbacks", "trackers", "seed", "baseline"):
             out[key] = plain(getattr(self, key))
         return out
 

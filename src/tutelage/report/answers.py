@@ -61,6 +61,7 @@ def build(evidence: Evidence) -> dict[str, Any]:
             {"name": row.name, "role": row.role, "n": len(row.predicted), "measures": groups}
             for row, groups in zip(evidence.rows, measured, strict=True)
         ],
+        "findings": dict(evidence.findings),
         "figures": pictures(evidence, source, recipient),
     }
     body = plain(report, warnings)

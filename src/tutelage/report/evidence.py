@@ -51,6 +51,7 @@ class Evidence:
         curves: One mapping an event: ``step`` and ``stage``, ``name`` of the model (may be absent), ``losses`` and
             ``validation`` (either may be absent), both mappings of numbers by name.
         class_names: Names of the classes in label order; empty for plain numbers.
+        findings: What the method measured itself, by name: numbers, texts, or tables as lists of mappings.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Evidence:
     warnings: Sequence[str] = ()
     curves: Sequence[Mapping[str, Any]] = ()
     class_names: Sequence[str] = ()
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
     def first(self, role: Role) -> Row | None:
         """The first row of a role."""

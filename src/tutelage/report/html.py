@@ -40,6 +40,7 @@ def render(
         names=[row["name"] for row in rows],
         table=_table(rows),
         by_class=_by_class(report),
+        findings=_findings(report.get("findings") or {}),
         figures=_figures(report, rows),
         recipe=recipe,
         manifest=list(_flat(manifest or {})),
@@ -109,6 +110,13 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str,
         if lines:
             groups.append((group, lines))
     return groups
+
+
+def _findings(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, heads and cells; what is no table is a line of one for all of them."""
+    plain = [[text.title(name), text.finding(value)] for name, value in found.items() if not isinstance(value, list)]
+    tables = [(text.title(n), *text.finding_table(rows)) for n, rows in found.items() if isinstance(rows, list)]
+    return [*([("", [], plain)] if plain else []), *tables]
 
 
 def _by_class(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:

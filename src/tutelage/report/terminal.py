@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -45,6 +45,8 @@ class ReportView:
         for start in range(0, len(rows), abreast):
             yield _table(report, rows[start : start + abreast], wide)
         yield answers(report)
+        for name, found in report.get("findings", {}).items():
+            yield from _finding(name, found)
         for warning in report["warnings"]:
             yield Padding(Text.assemble(("warning: ", "yellow"), warning), (0, 0, 0, 1))
 
@@ -70,6 +72,20 @@ def answers(report: Mapping[str, Any]) -> RenderableType:
         style = {True: "green", False: "red", None: ""}[answer.good]
         grid.add_row(Text(answer.title, "bold"), Text(answer.text, style))
     return Group(grid)
+
+
+def _finding(name: str, found: Any) -> Iterator[RenderableType]:
+    """What a method measured itself: a line, or a table."""
+    if not isinstance(found, list):
+        yield Padding(Text.assemble((text.title(name), "bold"), f"  {text.finding(found)}"), (0, 0, 0, 1))
+        return
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title=text.title(name), title_justify="left")
+    heads, cells = text.finding_table(found)
+    for head in heads:
+        drawn.add_column(Text(text.title(head)), justify="right", overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))
+    yield drawn
 
 
 def _table(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], wide: bool) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 NOT_MEASURED = "not measured"
@@ -85,6 +85,22 @@ def quantity(name: str, amount: float) -> str:
         minutes, seconds = divmod(round(amount), 60)
         return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
     return _scaled(amount, 1000, ("", "k", "M", "G", "T", "P"))
+
+
+def finding(found: Any) -> str:
+    """Something that a method measured itself: a number, with its interval where it has one, or a text."""
+    if isinstance(found, Mapping):
+        whole = full("", found)
+        return whole if found.get("n") is None else f"{whole} (n = {found['n']})"
+    if isinstance(found, float):
+        return f"{found:.4g}"
+    return NOT_MEASURED if found is None else str(found)
+
+
+def finding_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of a table that a method measured itself; what a row does not have is a dash."""
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    return heads, [[finding(row[head]) if head in row else "-" for head in heads] for row in rows]
 
 
 def four_answers(report: Mapping[str, Any]) -> list[Answer]:

@@ -12,6 +12,7 @@ from tutelage.data.batch import Batch, DataInfo
 from tutelage.engine.callbacks import Callback
 from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
 from tutelage.engine.run import Run
+from tutelage.engine.sampler import Sampler
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy
 from tutelage.recipe.registry import component, method
@@ -192,3 +193,16 @@ class NormNet(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.head(self.body(inputs))
         return logits
+
+
+@component("sampler", "trial-twice")
+class Twice(Sampler):
+    """Every sample of the batch twice."""
+
+    seen: ClassVar[list[tuple[int, int]]] = []
+
+    def sample(self, step: Step) -> Batch:
+        one = step.batch
+        both = Batch(*(torch.cat([field, field]) for field in (one.inputs, one.labels, one.ids, one.seeds)))
+        self.seen.append((len(one), len(both)))
+        return both

@@ -1,0 +1,1 @@
+"""Adapters: what of a model is trained, as parametrisations of its weights."""
