@@ -9,7 +9,7 @@ from torch import Tensor
 from tutelage.data.batch import Batch
 from tutelage.data.digits import Digits
 from tutelage.data.pool import Pool, statistics, streamed_statistics
-from tutelage.data.splits import Examples, Subset, TensorExamples, labels_of, limit, select, stratified
+from tutelage.data.splits import Examples, Subset, TensorExamples, ids_of, labels_of, limit, select, stratified
 from tutelage.recipe.errors import InputError
 
 LABELS = torch.tensor([0] * 100 + [1] * 50 + [2] * 10)
@@ -184,3 +184,10 @@ def test_samples_without_content_know_who_they_are():
     assert not batch.inputs.any()
     assert batch.ids.tolist() == [4, 0]
     assert batch.labels.tolist() == [-1, -1]
+
+
+def test_identities_are_found_however_they_are_kept() -> None:
+    bare, own = Bare(LABELS), TensorExamples(torch.zeros(3, 1), torch.zeros(3), torch.tensor([7, 2, 9]))
+    assert torch.equal(ids_of(bare), torch.arange(160))
+    assert torch.equal(ids_of(Subset(bare, torch.tensor([5, 1]))), torch.tensor([5, 1]))
+    assert torch.equal(ids_of(Subset(own, torch.tensor([2, 0]))), torch.tensor([9, 7]))

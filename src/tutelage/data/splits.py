@@ -158,6 +158,18 @@ def labels_of(examples: Examples) -> Tensor:
     )
 
 
+def ids_of(examples: Examples) -> Tensor:
+    """``[count]`` int64: all identities, read without the inputs where the examples keep them apart."""
+    ids = getattr(examples, "ids", None)
+    if isinstance(ids, Tensor):
+        return ids
+    if isinstance(examples, Subset):
+        return ids_of(examples.examples)[examples.positions]
+    return torch.cat(
+        [examples.fetch(range(at, min(at + 1024, len(examples)))).ids for at in range(0, len(examples), 1024)]
+    )
+
+
 def select(examples: Examples, positions: Tensor) -> Examples:
     """Only these positions of the examples; ids stay."""
     own = getattr(examples, "select", None)

@@ -41,6 +41,7 @@ from tutelage.losses.features import (
 )
 from tutelage.losses.layers import Strategy, layer_map, select_layers
 from tutelage.losses.masks import mask_mean, pad_logits
+from tutelage.losses.multilabel import binary_cross_entropy
 from tutelage.losses.relations import (
     angle_relation,
     correlation_congruence,
@@ -58,17 +59,22 @@ from tutelage.losses.token_graphs import (
 from tutelage.losses.topk import paired_contrast, top_directions, top_scale
 from tutelage.losses.transformed import power_sum, power_transform, ttm, wttm
 from tutelage.losses.transport import cosine_cost, exact_plan, proximal_plan, sinkhorn_plan, transport_cost
+from tutelage.losses.truncated import Fill, Scale, complete, truncate
 
 __all__ = [
+    "Fill",
+    "Scale",
     "Strategy",
     "angle_cosines",
     "angle_relation",
     "attention_map",
     "attention_transfer",
+    "binary_cross_entropy",
     "binary_maps",
     "channel_correlation",
     "class_activation_maps",
     "class_attention",
+    "complete",
     "confidence_weights",
     "context_distance",
     "context_similarity",
@@ -116,6 +122,7 @@ __all__ = [
     "top_scale",
     "total_variation",
     "transport_cost",
+    "truncate",
     "ttm",
     "wttm",
 ]
