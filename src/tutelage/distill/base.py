@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
-from tutelage.engine.run import Run
 from tutelage.engine.sampler import Sampler
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy
 from tutelage.models.outputs import Outputs
 from tutelage.recipe.errors import InputError, Problem
 from tutelage.recipe.spec import Recipe, Spec
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
 
 
 def sequence(method: Method, run: Run, name: str) -> Iterator[Train]:

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from tutelage.data.batch import Batch
 from tutelage.distill.base import Distillation, LogitDistillation, Stacked
 from tutelage.engine.method import Method, Result, Room, Step, Train
-from tutelage.engine.run import Run
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy, permute_dark_knowledge, soft_cross_entropy
 from tutelage.models.freezing import freeze
@@ -25,6 +24,9 @@ from tutelage.recipe.errors import InputError, Problem, nearest
 from tutelage.recipe.registry import method, registry
 from tutelage.recipe.spec import Recipe, Spec
 from tutelage.recipe.types import Of, Ramped
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
 
 
 class Inheritance(LogitDistillation):

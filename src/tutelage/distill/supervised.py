@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from tutelage.distill.base import sequence
 from tutelage.engine.method import Result, Train
-from tutelage.engine.run import Run
 from tutelage.engine.supervised import LabelTraining
 from tutelage.recipe.registry import method
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
 
 
 @method("supervised", paper="doi:10.1038/323533a0", route="distill")
