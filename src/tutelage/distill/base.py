@@ -31,12 +31,14 @@ def sequence(method: Method, run: Run, name: str) -> Iterator[Train]:
     recipe = run.recipe
     models = {name: run.source(name) for name in recipe.models}
     if not recipe.stages:
+        method.prepare(run)
         yield Train(name, method, models, recipe.train)
         return
     last: str | None = None
     for section in recipe.stages:
         own = section.method == recipe.method and section.also == recipe.also
         stage = method if own else run.method(section.method, section.also)
+        stage.prepare(run)
         yield Train(section.name, stage, models, section.train, continues=last)
         last = section.name
 
@@ -148,6 +150,11 @@ class Stacked(Distillation):
         for other in self.others:
             assert isinstance(other, Method)
             yield other
+
+    def prepare(self, run: Run) -> None:
+        """Each in turn."""
+        for part in self._parts():
+            part.prepare(run)
 
     def setup(self, room: Room) -> None:
         """Each in turn; a tap that two of them ask for is placed once."""

@@ -55,6 +55,13 @@ from tutelage.losses.token_graphs import (
     graph_divergence,
     neighbour_graph,
     token_contrast,
+from tutelage.losses.subclasses import (
+    class_logits,
+    logit_null_space,
+    principal_directions,
+    subclass_divergence,
+    subclass_scores,
+    subclass_targets,
 )
 from tutelage.losses.topk import paired_contrast, top_directions, top_scale
 from tutelage.losses.transformed import power_sum, power_transform, ttm, wttm
@@ -74,6 +81,7 @@ __all__ = [
     "channel_correlation",
     "class_activation_maps",
     "class_attention",
+    "class_logits",
     "complete",
     "confidence_weights",
     "context_distance",
@@ -100,6 +108,7 @@ __all__ = [
     "jensen_shannon",
     "kl_divergence",
     "layer_map",
+    "logit_null_space",
     "mask_mean",
     "neighbour_graph",
     "noise_contrast",
@@ -108,6 +117,7 @@ __all__ = [
     "permute_dark_knowledge",
     "power_sum",
     "power_transform",
+    "principal_directions",
     "probabilistic_transfer",
     "proximal_plan",
     "renyi_entropy",
@@ -117,6 +127,9 @@ __all__ = [
     "sinkhorn_plan",
     "soft_cross_entropy",
     "structured_cosine",
+    "subclass_divergence",
+    "subclass_scores",
+    "subclass_targets",
     "token_contrast",
     "top_directions",
     "top_scale",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import DataInfo
+from tutelage.models.parts import parts_of, restore_parts
 from tutelage.models.weight_files import find_weights, read_tensors
 from tutelage.recipe.checking import Checker
 from tutelage.recipe.errors import InputError, RecipeError, RunError, nearest
@@ -42,6 +43,8 @@ _WRAPPERS = ("module.", "_orig_mod.")
 def load_weights(module: nn.Module, source: str | Path, *, trust_pickle: bool = False) -> Path:
     """Load weights into a module, in place: all of them, or none.
 
+    Where the file's model has parts in place of its own, such as another head, the module gets them first.
+
     Args:
         module: The model; names and shapes must be those of the file.
         source: A ``.safetensors`` file, a model folder, or a run folder.
@@ -55,6 +58,7 @@ def load_weights(module: nn.Module, source: str | Path, *, trust_pickle: bool = 
             what differs.
     """
     path, found = read_tensors(Path(source), trust_pickle=trust_pickle)
+    restore_parts(module, _parts(path.parent / CONFIG), str(path.parent / CONFIG))
     load_tensors(module, found, str(path))
     return path
 
@@ -148,6 +152,8 @@ def save_weights(module: nn.Module, folder: str | Path, config: Mapping[str, Any
     """
     folder = Path(folder)
     content = {**_hub_config(module), "format": FORMAT, **plain(config)}
+    if parts := parts_of(module):
+        content["parts"] = parts
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -262,3 +268,12 @@ def read_config(folder: Path) -> tuple[Spec, DataInfo]:
     if checker.problems or not isinstance(spec, Spec):
         raise RecipeError(problems=tuple(checker.problems))
     return spec, data
+
+
+def _parts(config: Path) -> Mapping[str, Any]:
+    """What a model folder says was put in place of the model's own parts; nothing where it is none of ours."""
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content.get("parts", {}) if isinstance(content, dict) and "format" in content else {}

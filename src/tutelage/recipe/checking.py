@@ -230,6 +230,8 @@ class Checker:
         known = {key: None, **dict.fromkeys(p.name for p in extras)}
         whose = f"the {kind} '{name}'"
         taken = {p.name for p in extras}
+        if kind == "data" and any(isinstance(key, str) for key in path[1:]):
+            self._outer_only(extras, arguments, path)
         args = self.params(
             own,
             Node({k: v for k, v in arguments.value.items() if k not in taken}, node.place, node.key),
@@ -251,6 +253,18 @@ class Checker:
         ):
             return BAD
         return Spec(kind, name, args, shared, place)
+
+    def _outer_only(self, extras: Sequence[Param], node: Node, path: Keys) -> None:
+        """What all data share is asked of the outermost; a resolved recipe spells the defaults out."""
+        for param in extras:
+            own = node.value.get(param.name)
+            if own is not None and not same(own.plain(), plain(param.default)):
+                self.note(
+                    f"'{param.name}' has no effect on data inside other data.",
+                    own.where,
+                    (*path, param.name),
+                    "Give it to the outer one.",
+                )
 
     def _keys(self, entry: Entry, extras: Sequence[Param], place: Place, path: Keys) -> Sequence[Param]:
         try:
