@@ -31,14 +31,14 @@ def sequence(method: Method, run: Run, name: str) -> Iterator[Train]:
     recipe = run.recipe
     models = {name: run.source(name) for name in recipe.models}
     if not recipe.stages:
-        method.prepare(run)
+        method.survey(run)
         yield Train(name, method, models, recipe.train)
         return
     last: str | None = None
     for section in recipe.stages:
         own = section.method == recipe.method and section.also == recipe.also
         stage = method if own else run.method(section.method, section.also)
-        stage.prepare(run)
+        stage.survey(run)
         yield Train(section.name, stage, models, section.train, continues=last)
         last = section.name
 
@@ -151,10 +151,10 @@ class Stacked(Distillation):
             assert isinstance(other, Method)
             yield other
 
-    def prepare(self, run: Run) -> None:
+    def survey(self, run: Run) -> None:
         """Each in turn."""
         for part in self._parts():
-            part.prepare(run)
+            part.survey(run)
 
     def setup(self, room: Room) -> None:
         """Each in turn; a tap that two of them ask for is placed once."""

@@ -72,7 +72,7 @@ class LELP(LogitDistillation):
         self._learnt = False
         self._tap = ""
 
-    def prepare(self, run: Run) -> None:
+    def survey(self, run: Run) -> None:
         """Divide the classes, from one pass of the teacher over the training samples.
 
         Raises:

@@ -229,7 +229,7 @@ class Method(nn.Module):
         """Passes over the data that the method makes with the student: what `check` estimates from."""
         return sum(stage.train.epochs for stage in recipe.stages) or recipe.train.epochs
 
-    def prepare(self, run: Run) -> None:
+    def survey(self, run: Run) -> None:
         """Before a stage of it is set up: learn what takes a pass over all training samples; the sources are ready."""
 
     def setup(self, room: Room) -> None:

@@ -49,12 +49,6 @@ from tutelage.losses.relations import (
     probabilistic_transfer,
     similarity_preserving,
 )
-from tutelage.losses.token_graphs import (
-    context_distance,
-    context_similarity,
-    graph_divergence,
-    neighbour_graph,
-    token_contrast,
 from tutelage.losses.subclasses import (
     class_logits,
     logit_null_space,
@@ -62,6 +56,13 @@ from tutelage.losses.subclasses import (
     subclass_divergence,
     subclass_scores,
     subclass_targets,
+)
+from tutelage.losses.token_graphs import (
+    context_distance,
+    context_similarity,
+    graph_divergence,
+    neighbour_graph,
+    token_contrast,
 )
 from tutelage.losses.topk import paired_contrast, top_directions, top_scale
 from tutelage.losses.transformed import power_sum, power_transform, ttm, wttm
