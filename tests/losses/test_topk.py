@@ -162,3 +162,8 @@ def test_gradients_of_the_contrast_reach_both_sides_and_the_temperature():
 def test_bad_input_is_refused(call):
     with pytest.raises(ValueError):
         call()
+
+
+def test_mixed_labels_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"top-K scaling needs integer class indices \[1\].*leave out mixup"):
+        losses.top_scale(TEACHER, torch.full((1, 6), 1 / 6), k=2)

@@ -15,7 +15,7 @@ from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import component
 
 
-def _images(batch: Batch, name: str) -> tuple[int, int, int, int]:
+def images_of(batch: Batch, name: str) -> tuple[int, int, int, int]:
     """``(batch, channels, height, width)`` of inputs that must be images."""
     if batch.inputs.ndim != 4:
         raise InputError(
@@ -63,7 +63,7 @@ class Shift:
         Raises:
             InputError: The inputs are not images, or smaller than the movement.
         """
-        _, _, height, width = _images(batch, "shift")
+        _, _, height, width = images_of(batch, "shift")
         if self.pixels >= min(height, width):
             raise InputError(
                 f"shift by {self.pixels} pixels empties images of {height}x{width}: choose at most "
@@ -92,7 +92,7 @@ class Flip:
         Raises:
             InputError: The inputs are not images.
         """
-        _images(batch, "flip")
+        images_of(batch, "flip")
         chosen = (uniform(batch.seeds, 0) < self.p)[:, None, None, None]
         return batch.with_(inputs=torch.where(chosen, batch.inputs.flip(3), batch.inputs))
 
@@ -120,7 +120,7 @@ class Crop:
         Raises:
             InputError: The inputs are not images, or not larger than the padding.
         """
-        _, _, height, width = _images(batch, "crop")
+        _, _, height, width = images_of(batch, "crop")
         if self.padding >= min(height, width):
             raise InputError(
                 f"crop with padding {self.padding} can empty images of {height}x{width}: "
@@ -172,7 +172,7 @@ class Cutout:
         Raises:
             InputError: The inputs are not images.
         """
-        _, _, height, width = _images(batch, "cutout")
+        _, _, height, width = images_of(batch, "cutout")
         rows = self._within(integers(batch.seeds, 0, height, 0), height)
         columns = self._within(integers(batch.seeds, 0, width, 1), width)
         chosen = (uniform(batch.seeds, 2) < self.p)[:, None, None]

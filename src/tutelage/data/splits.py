@@ -143,6 +143,11 @@ class Subset:
         """``[count]`` int64."""
         return labels_of(self.examples)[self.positions]
 
+    @property
+    def ids(self) -> Tensor:
+        """``[count]`` int64."""
+        return ids_of(self.examples)[self.positions]
+
     def fetch(self, indices: Indices) -> Batch:
         """The samples at these positions of the subset."""
         return self.examples.fetch(self.positions[torch.as_tensor(indices, dtype=torch.int64)])
@@ -150,12 +155,20 @@ class Subset:
 
 def labels_of(examples: Examples) -> Tensor:
     """``[count]`` int64: all labels, read without the inputs where the examples keep them apart."""
-    labels = getattr(examples, "labels", None)
-    if isinstance(labels, Tensor):
-        return labels
-    return torch.cat(
-        [examples.fetch(range(at, min(at + 1024, len(examples)))).labels for at in range(0, len(examples), 1024)]
-    )
+    return _all_of(examples, "labels")
+
+
+def ids_of(examples: Examples) -> Tensor:
+    """``[count]`` int64: all ids, likewise."""
+    return _all_of(examples, "ids")
+
+
+def _all_of(examples: Examples, name: str) -> Tensor:
+    held = getattr(examples, name, None)
+    if isinstance(held, Tensor):
+        return held
+    chunks = (range(at, min(at + 1024, len(examples))) for at in range(0, len(examples), 1024))
+    return torch.cat([getattr(examples.fetch(chunk), name) for chunk in chunks])
 
 
 def ids_of(examples: Examples) -> Tensor:

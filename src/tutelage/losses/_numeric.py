@@ -30,6 +30,20 @@ def same_shape(student: Tensor, teacher: Tensor, what: str, advice: str = "") ->
         raise ValueError(f"{shapes}; both must have one shape{advice}")
 
 
+def class_indices(labels: Tensor, shape: torch.Size, whose: str) -> None:
+    """Refuse labels that name no class: mixed ones, distributions, or as many as there are no samples.
+
+    Raises:
+        ValueError: The labels are not integers, or not of the shape that they should have.
+    """
+    if labels.is_floating_point() or labels.shape != shape:
+        mixed = "; mixed labels [batch, classes] name no class: leave out mixup and cutmix"
+        raise ValueError(
+            f"{whose} needs integer class indices {list(shape)}, got {labels.dtype} {list(labels.shape)}"
+            f"{mixed if labels.is_floating_point() else ''}"
+        )
+
+
 def product(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right`` in the precision of its arguments: autocast would round them to half precision first."""
     with torch.autocast(left.device.type, enabled=False):

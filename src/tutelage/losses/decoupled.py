@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tutelage.losses._numeric import log_probabilities, raised, relative_entropy, same_shape
+from tutelage.losses._numeric import class_indices, log_probabilities, raised, relative_entropy, same_shape
 
 
 def decoupled_parts(
@@ -31,9 +31,7 @@ def decoupled_parts(
     Source: arXiv:2203.08679, section 3.
     """
     same_shape(student_logits, teacher_logits, "logits")
-    if labels.is_floating_point() or labels.shape != student_logits.shape[:-1]:
-        wanted = f"integer class indices {list(student_logits.shape[:-1])}"
-        raise ValueError(f"decoupled distillation needs {wanted}, got {labels.dtype} {list(labels.shape)}")
+    class_indices(labels, student_logits.shape[:-1], "decoupled distillation")
     place = labels.long().unsqueeze(-1)
 
     def split(logits: Tensor) -> tuple[Tensor, Tensor]:

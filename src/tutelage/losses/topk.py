@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tutelage.losses._numeric import cosine, flat, product, raised, same_shape, unit
+from tutelage.losses._numeric import class_indices, cosine, flat, product, raised, same_shape, unit
 
 
 def top_scale(
@@ -39,7 +39,7 @@ def top_scale(
         ``[batch, classes]`` float32 or better. gain = bias = 0 returns the logits.
 
     Raises:
-        ValueError: K does not fit the classes, or gain, bias or boost is out of range.
+        ValueError: K does not fit the classes, the labels are not indices, or gain, bias or boost is out of range.
     """
     logits = raised(teacher_logits.detach())
     classes = logits.shape[-1]
@@ -53,6 +53,7 @@ def top_scale(
     weights = torch.ones_like(logits).scatter(-1, top, (1 + gain * (1 - ranks / k)).expand_as(top))
     chosen = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, top, True)
     if labels is not None:
+        class_indices(labels, logits.shape[:-1], "top-K scaling")
         known = (labels >= 0)[:, None]
         place = labels.clamp(min=0)[:, None]
         missed = 1 + gain * torch.where(order[:, :1] == place, 1.0, boost)

@@ -27,14 +27,15 @@ def build(spec: Spec, positional: Sequence[Any], overrides: Mapping[str, Any]) -
 
 def _argument(value: Any) -> Any:
     if isinstance(value, Spec):
-        return value if _needs_positional(value) else value.build()
+        return value if needs_positional(value) else value.build()
     if isinstance(value, tuple):
         items = [_argument(item) for item in value]
         return thaw(value) if not any(isinstance(v, Spec) for v in value) else type(value)(items)
     return thaw(value)
 
 
-def _needs_positional(spec: Spec) -> bool:
+def needs_positional(spec: Spec) -> bool:
+    """Whether a component asks for what only the engine can supply."""
     if spec.foreign:
         module, _, attribute = spec.name.partition(":")
         return bool(runtime_params(imported(module, attribute, f"the {spec.kind} '{spec.name}'"))[1])
