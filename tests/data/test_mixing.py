@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+from tutelage.api import run
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.loader import apply
 from tutelage.data.mixing import CutMix, Mixup, partners, soft_labels
@@ -153,3 +154,18 @@ def test_mixing_twice_mixes_mixed_labels() -> None:
 def test_cutmix_refuses_tables() -> None:
     with pytest.raises(InputError, match=r"'cutmix' needs images.*\[12, 4\]"):
         CutMix(INFO)(images().with_(inputs=torch.zeros(12, 4)))
+
+
+def test_a_recipe_gives_them_the_number_of_classes(tmp_path) -> None:
+    train = {"epochs": 3, "batch_size": 32, "optimizer": {"name": "adam", "lr": 5e-3}}
+    recipe = {
+        "method": {"name": "kd", "alpha": 0.5},
+        "teacher": {"model": "mlp", "hidden": [16], "weights": {"train": {**train, "epochs": 1}}},
+        "student": {"model": "mlp", "hidden": [16]},
+        "data": {"name": "digits", "limit": 100, "augment": [{"name": "mixup", "alpha": 0.2}, "cutmix"]},
+        "train": train,
+        "measure": ["accuracy"],
+        "baseline": False,
+    }
+    report = run(recipe, root=tmp_path).report
+    assert report["status"] == "done"

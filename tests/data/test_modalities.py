@@ -12,7 +12,7 @@ from tutelage.data.digits import Digits
 from tutelage.data.modalities import Halves, PairedData, halve, match
 from tutelage.data.splits import Splits, TensorExamples, limit, select
 from tutelage.recipe import load_recipe
-from tutelage.recipe.errors import InputError
+from tutelage.recipe.errors import InputError, RecipeError
 from tutelage.recipe.registry import registry
 
 
@@ -113,3 +113,5 @@ def test_a_recipe_names_the_data_sets_inside() -> None:
     spec = load_recipe(whole({"name": "halves", "of": {"name": "digits", "test_fraction": 0.5}})).slots["data"]
     assert len(spec.build().load(0).test) == pytest.approx(898, abs=5)
     assert registry().get("data", "paired").params[0].required
+    with pytest.raises(RecipeError, match=r"'limit' does nothing here\. Give it to the outer data set"):
+        load_recipe(whole({"name": "halves", "of": {"name": "digits", "limit": 5}}))

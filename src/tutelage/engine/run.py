@@ -36,6 +36,7 @@ from tutelage.engine.trainer import Trainer
 from tutelage.models.channels import see, seen
 from tutelage.models.freezing import freeze
 from tutelage.models.weights import load_weights
+from tutelage.recipe.building import needs_positional
 from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import registry
 from tutelage.recipe.runfolder import BASELINE, RunFolder, atomic_write
@@ -97,7 +98,10 @@ class Run:
         splits: Splits = self.data_spec.build().load(recipe.seed)
         self.splits = replace(splits, train=limit(splits.train, self.data_spec.extras.get("limit"), recipe.seed))
         self.warnings.extend(splits.warnings)
-        self.augment = [spec.build() for spec in self.data_spec.extras.get("augment", ())]
+        self.augment = [
+            spec.build(self.splits.info) if needs_positional(spec) else spec.build()
+            for spec in self.data_spec.extras.get("augment", ())
+        ]
         self.accelerator = accelerator_for(recipe, folder.path)
 
     # ------------------------------------------------------------------ what methods ask for

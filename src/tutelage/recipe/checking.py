@@ -154,6 +154,11 @@ class Checker:
             return self.section(shape.section, node, path)
         assert shape.of is not None
         fallback = param.default if isinstance(param.default, str) and not shape.many else None
+        if shape.of == "data" and isinstance(node.value, Mapping):
+            # A data set inside another is only read by it; what batches are made of is the outer one's to say.
+            for key in sorted(node.value.keys() & {extra.name for extra in EXTRAS["data"]}):
+                where = node.value[key].where
+                self.note(f"'{key}' does nothing here.", where, (*path, key), "Give it to the outer data set.")
         return self.component(shape.of, node, path, fallback=fallback)
 
     def leaf(self, param: Param, node: Node, path: Keys) -> Any:
