@@ -36,13 +36,14 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
 
 
 def _estimate(recipe: Recipe) -> dict[str, Any]:
+    from tutelage.data.shaping import training_size
     from tutelage.models.channels import seen
     from tutelage.models.cost import estimate as cost_of
 
     spec = recipe.data
     outline = outline_of(spec, recipe.seed)
     info = outline.info
-    limited = min(outline.train, spec.extras.get("limit") or outline.train)
+    limited = training_size(outline.train, info.classes, spec.extras)
     models: dict[str, dict[str, float]] = {}
     flops = 0.0
     steps = 0

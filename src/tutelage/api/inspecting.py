@@ -18,12 +18,12 @@ def describe_data(recipe: Recipe) -> dict[str, Any]:
     Raises:
         InputError: It cannot be read.
     """
-    from tutelage.data.splits import labels_of, limit
+    from tutelage.data.shaping import shape
+    from tutelage.data.splits import labels_of
 
     spec = recipe.data
-    splits = spec.build().load(recipe.seed)
-    train = limit(splits.train, spec.extras.get("limit"), recipe.seed)
-    parts = {"train": train, "validation": splits.validation, "test": splits.test}
+    splits = shape(spec.build().load(recipe.seed), spec.extras, recipe.seed)
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     counts = {
         name: labels_of(part).bincount(minlength=splits.info.classes).tolist() if part is not None else None
         for name, part in parts.items()
@@ -31,6 +31,7 @@ def describe_data(recipe: Recipe) -> dict[str, Any]:
     return {
         "name": spec.name,
         **{name: len(part) if part is not None else 0 for name, part in parts.items()},
+        "unlabelled": len(splits.unlabelled) if splits.unlabelled is not None else 0,
         "classes": splits.info.classes,
         "input_shape": list(splits.info.input_shape),
         "fingerprint": splits.info.fingerprint,

@@ -18,12 +18,14 @@ class DataInfo:
         classes: Number of classes.
         class_names: Their names, in label order.
         fingerprint: Hash of the data's content (or of its source and preparation).
+        class_counts: Labelled training samples of each class, in label order; empty where that is not known.
     """
 
     input_shape: tuple[int, ...]
     classes: int
     class_names: tuple[str, ...]
     fingerprint: str
+    class_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

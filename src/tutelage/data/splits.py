@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.batch import Batch, DataInfo
+from tutelage.data.domains import Domains
 from tutelage.data.seeds import shuffle
 from tutelage.recipe.errors import InputError
 
@@ -42,6 +43,8 @@ class Splits:
         info: Facts that models are built from.
         warnings: What a reader of the report must know: rows skipped, classes too small to split.
         record: How the parts were made (fractions, seed, sizes, files), for the run's manifest.
+        unlabelled: Samples to learn from whose labels are hidden and read -1, or ``None``.
+        domains: Where each sample comes from, for data of several domains.
     """
 
     train: Examples
@@ -50,6 +53,8 @@ class Splits:
     info: DataInfo
     warnings: list[str] = field(default_factory=list)
     record: Mapping[str, Any] = field(default_factory=dict)
+    unlabelled: Examples | None = None
+    domains: Domains | None = None
 
 
 class TensorExamples:

@@ -20,7 +20,8 @@ from torch import nn
 
 from tutelage.data.batch import Batch
 from tutelage.data.loader import apply
-from tutelage.data.splits import Splits, limit
+from tutelage.data.shaping import shape
+from tutelage.data.splits import Splits
 from tutelage.engine import cache, checkpoint
 from tutelage.engine.agreement import agreed
 from tutelage.engine.listening import Listener
@@ -96,7 +97,7 @@ class Run:
         self.warnings: list[str] = []
         self.data_spec = recipe.data
         splits: Splits = self.data_spec.build().load(recipe.seed)
-        self.splits = replace(splits, train=limit(splits.train, self.data_spec.extras.get("limit"), recipe.seed))
+        self.splits = shape(splits, self.data_spec.extras, recipe.seed)
         self.warnings.extend(splits.warnings)
         self.augment = [
             spec.build(self.splits.info) if needs_positional(spec) else spec.build()

@@ -43,6 +43,18 @@ EXTRAS: dict[str, tuple[Param, ...]] = {
         Param(
             "limit", Annotated[int, Ge(1)] | None, None, "Use only this many training samples, balanced over classes."
         ),
+        Param(
+            "imbalance",
+            Annotated[float, Ge(1)] | None,
+            None,
+            "Thin out training to a long tail: how many times more samples the first class has than the last.",
+        ),
+        Param(
+            "labelled",
+            Annotated[int, Ge(1)] | None,
+            None,
+            "Keep only so many training labels, balanced over classes; the others are for methods that need none.",
+        ),
     ),
 }
 
