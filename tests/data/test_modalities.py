@@ -10,7 +10,7 @@ import torch
 from tutelage.data.batch import DataInfo
 from tutelage.data.digits import Digits
 from tutelage.data.modalities import Halves, PairedData, halve, match
-from tutelage.data.splits import Splits, TensorExamples, limit, select
+from tutelage.data.splits import Splits, TensorExamples, ids_of, limit, select
 from tutelage.recipe import load_recipe
 from tutelage.recipe.errors import InputError, RecipeError
 from tutelage.recipe.registry import registry
@@ -97,7 +97,7 @@ def test_halves_are_limited_and_selected_like_any_examples() -> None:
     assert torch.bincount(few.labels).tolist() == [3] * 10
     again = select(few, torch.tensor([4, 2]))
     assert torch.equal(again.fetch([0, 1]).inputs, few.fetch([4, 2]).inputs)
-    assert torch.equal(again.ids, few.ids[[4, 2]])
+    assert torch.equal(ids_of(again), ids_of(few)[[4, 2]])
 
 
 def test_an_odd_width_has_no_halves() -> None:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from tutelage.data.batch import Batch
 from tutelage.data.digits import Digits
+from tutelage.data.dividing import stratified
 from tutelage.data.pool import Pool, statistics, streamed_statistics
-from tutelage.data.splits import Examples, Subset, TensorExamples, ids_of, labels_of, limit, select, stratified
+from tutelage.data.splits import Examples, Subset, TensorExamples, ids_of, labels_of, limit, select
 from tutelage.recipe.errors import InputError
 
 LABELS = torch.tensor([0] * 100 + [1] * 50 + [2] * 10)

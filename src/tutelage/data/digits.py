@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from tutelage.data.batch import DataInfo
+from tutelage.data.dividing import stratified
 from tutelage.data.outline import Outline
 from tutelage.data.pool import Pool
-from tutelage.data.splits import Splits, stratified
+from tutelage.data.splits import Splits
 from tutelage.recipe.registry import component
 
 # Images of each digit in the set.
@@ -38,13 +39,14 @@ class Digits(Pool):
         Args:
             seed: The run's seed, used only when ``split_seed`` is ``None``.
         """
+        images, labels = self.read()
+        return self.divide(
+            images, labels, names=[str(digit) for digit in range(10)], seed=seed, about={"data": "digits"}
+        )
+
+    def read(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``[1797, 1, 8, 8]`` float32 in [0, 1] and ``[1797]`` int64 labels."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
-        return self.divide(
-            torch.from_numpy(bunch.images).float().div_(16.0).unsqueeze(1),
-            torch.from_numpy(bunch.target).long(),
-            names=[str(digit) for digit in range(10)],
-            seed=seed,
-            about={"data": "digits"},
-        )
+        return torch.from_numpy(bunch.images).float().div_(16.0).unsqueeze(1), torch.from_numpy(bunch.target).long()

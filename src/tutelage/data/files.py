@@ -12,9 +12,10 @@ from torch import Tensor
 
 from tutelage.data.arrow import PARTS, ArrowExamples, Store
 from tutelage.data.batch import DataInfo
+from tutelage.data.dividing import stratified
 from tutelage.data.pictures import Pictures
 from tutelage.data.pool import Pool, assemble, check_classes, fingerprint, repeats, statistics, streamed_statistics
-from tutelage.data.splits import Examples, Splits, TensorExamples, stratified
+from tutelage.data.splits import Examples, Splits, TensorExamples
 from tutelage.recipe.errors import InputError, nearest
 
 _SMALL = 256 << 20

@@ -42,6 +42,17 @@ class Mnist(Pool):
         Raises:
             InputError: The package is not there, or a file in it is not what it should be.
         """
+        images, labels = self.read()
+        return self.divide(
+            images, labels, names=[str(digit) for digit in range(10)], seed=seed, about={"data": "mnist"}
+        )
+
+    def read(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``[10000, 1, 28, 28]`` float32 in [0, 1] and ``[10000]`` int64 labels, digit by digit.
+
+        Raises:
+            InputError: The package is not there, or a file in it is not what it should be.
+        """
         root = Path(self.path).expanduser()
         if root.is_file():
             try:
@@ -56,13 +67,8 @@ class Mnist(Pool):
             if folder is None:
                 raise InputError(f"no MNIST digits at {root} (expected src/digits/0.json in it): {_HOW}")
             digits = [_pixels(lambda name, at=folder: (at / name).read_bytes(), digit) for digit in range(10)]  # type: ignore[misc]
-        return self.divide(
-            torch.cat(digits),
-            torch.arange(10).repeat_interleave(torch.tensor([len(d) for d in digits])),
-            names=[str(digit) for digit in range(10)],
-            seed=seed,
-            about={"data": "mnist"},
-        )
+        counts = torch.tensor([len(images) for images in digits])
+        return torch.cat(digits), torch.arange(10).repeat_interleave(counts)
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:

@@ -13,9 +13,10 @@ from annotated_types import Ge, Lt
 
 from tutelage.data.arrow import PARTS, identity, order_names
 from tutelage.data.batch import DataInfo
+from tutelage.data.dividing import stratified
 from tutelage.data.faults import Faults
 from tutelage.data.pool import Pool, assemble, check_classes, digests, fingerprint, normalized, repeats
-from tutelage.data.splits import Splits, TensorExamples, stratified
+from tutelage.data.splits import Splits, TensorExamples
 from tutelage.recipe.errors import InputError, nearest
 from tutelage.recipe.registry import component
 

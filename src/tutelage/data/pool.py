@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,7 +13,9 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from tutelage.data.batch import DataInfo
-from tutelage.data.splits import Splits, TensorExamples, stratified
+from tutelage.data.dividing import stratified
+from tutelage.data.domains import Domains, divide_by_domain
+from tutelage.data.splits import Splits, TensorExamples
 from tutelage.recipe.errors import InputError
 
 
@@ -48,6 +50,7 @@ class Pool:
         seed: int,
         about: Mapping[str, Any],
         warnings: Sequence[str] = (),
+        domains: Domains | None = None,
     ) -> Splits:
         """Splits of samples held in memory; ids are positions in the pool.
 
@@ -58,31 +61,35 @@ class Pool:
             seed: The run's seed.
             about: What made the tensors, for the fingerprint and the record.
             warnings: What reading them found.
+            domains: Where the samples come from; those held out are tested on, whatever the fraction for testing.
 
         Raises:
             InputError: There is one class only, or the fractions leave nothing for some part.
         """
         check_classes(names)
         chosen = self.seed_of_split(seed)
-        parts = stratified(
-            labels, validation=self.validation_fraction, test=self.test_fraction, seed=chosen, names=names
-        )
-        how = {
-            "validation_fraction": self.validation_fraction,
-            "test_fraction": self.test_fraction,
+        fractions = {"validation": self.validation_fraction, "test": self.test_fraction}
+        how: dict[str, Any] = {
+            **{f"{part}_fraction": fraction for part, fraction in fractions.items()},
             "split_seed": chosen,
             "normalize": self.normalize,
         }
+        if domains is None:
+            parts = stratified(labels, **fractions, seed=chosen, names=names)
+        else:
+            parts = divide_by_domain(labels, domains, **fractions, seed=chosen, names=names)
+            how |= domains.record()
         positions = {"train": parts.train, "validation": parts.validation, "test": parts.test}
         repeated = repeats(digests(inputs), positions)
         mark = fingerprint([inputs, labels], {**about, **how})
         inputs = normalized(inputs, parts.train) if self.normalize == "data" else inputs
-        return assemble(
+        splits = assemble(
             {name: TensorExamples(inputs[at], labels[at], at) for name, at in positions.items()},
             DataInfo(tuple(inputs.shape[1:]), len(names), tuple(names), mark),
             [*warnings, *parts.warnings, *repeated],
             {**about, "division": "stratified", **how},
         )
+        return splits if domains is None else replace(splits, domains=domains)
 
 
 def assemble(parts: Mapping[str, Any], info: DataInfo, warnings: Sequence[str], record: Mapping[str, Any]) -> Splits:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tutelage.data.batch import Batch, DataInfo
+from tutelage.data.dividing import by_class
 from tutelage.data.domains import Domains
-from tutelage.data.seeds import shuffle
 from tutelage.recipe.errors import InputError
 
 Indices = Sequence[int] | Tensor
@@ -148,11 +148,6 @@ class Subset:
         """``[count]`` int64."""
         return labels_of(self.examples)[self.positions]
 
-    @property
-    def ids(self) -> Tensor:
-        """``[count]`` int64."""
-        return ids_of(self.examples)[self.positions]
-
     def fetch(self, indices: Indices) -> Batch:
         """The samples at these positions of the subset."""
         return self.examples.fetch(self.positions[torch.as_tensor(indices, dtype=torch.int64)])
@@ -160,20 +155,12 @@ class Subset:
 
 def labels_of(examples: Examples) -> Tensor:
     """``[count]`` int64: all labels, read without the inputs where the examples keep them apart."""
-    return _all_of(examples, "labels")
-
-
-def ids_of(examples: Examples) -> Tensor:
-    """``[count]`` int64: all ids, likewise."""
-    return _all_of(examples, "ids")
-
-
-def _all_of(examples: Examples, name: str) -> Tensor:
-    held = getattr(examples, name, None)
-    if isinstance(held, Tensor):
-        return held
-    chunks = (range(at, min(at + 1024, len(examples))) for at in range(0, len(examples), 1024))
-    return torch.cat([getattr(examples.fetch(chunk), name) for chunk in chunks])
+    labels = getattr(examples, "labels", None)
+    if isinstance(labels, Tensor):
+        return labels
+    return torch.cat(
+        [examples.fetch(range(at, min(at + 1024, len(examples)))).labels for at in range(0, len(examples), 1024)]
+    )
 
 
 def ids_of(examples: Examples) -> Tensor:
@@ -195,12 +182,6 @@ def select(examples: Examples, positions: Tensor) -> Examples:
     return chosen
 
 
-def _by_class(labels: Tensor, seed: int) -> list[Tensor]:
-    """Positions of each class present, each in seeded order."""
-    order = shuffle(len(labels), seed)
-    return [order[labels[order] == label] for label in labels.unique().tolist()]
-
-
 def limit(examples: Examples, count: int | None, seed: int) -> Examples:
     """The first ``count`` examples of a seeded shuffle that takes the classes in turn.
 
@@ -219,60 +200,7 @@ def limit(examples: Examples, count: int | None, seed: int) -> Examples:
     if not 1 <= count <= len(examples):
         raise InputError(f"limit {count} is outside 1..{len(examples)}: the training split has {len(examples)} samples")
     turns = [
-        (turn, place, int(p))
-        for place, c in enumerate(_by_class(labels_of(examples), seed))
-        for turn, p in enumerate(c)
+        (turn, place, int(p)) for place, c in enumerate(by_class(labels_of(examples), seed)) for turn, p in enumerate(c)
     ]
     turns.sort()
     return select(examples, torch.tensor([position for _, _, position in turns[:count]]))
-
-
-@dataclass(frozen=True)
-class Division:
-    """Positions of each part, sorted, and what was remarkable in making them."""
-
-    train: Tensor
-    validation: Tensor
-    test: Tensor
-    warnings: tuple[str, ...] = ()
-
-
-def stratified(labels: Tensor, *, validation: float, test: float, seed: int, names: Sequence[str] = ()) -> Division:
-    """Divide positions so that every class is spread over the parts in the same proportion.
-
-    Args:
-        labels: ``[count]`` int64.
-        validation: Fraction for validation, in [0, 1).
-        test: Fraction for testing, in [0, 1); ``validation + test`` below 1.
-        seed: Seed of the division; the same labels and seed give the same parts.
-        names: Class names for warnings.
-
-    Returns:
-        The parts. A class keeps at least one sample for training; a part with a positive fraction gets at least one of
-        each class that has enough, otherwise a warning names the class.
-
-    Raises:
-        InputError: The fractions leave nothing to train on.
-    """
-    if validation < 0 or test < 0 or validation + test >= 1:
-        raise InputError(
-            f"validation {validation} and test {test} must be >= 0 and add up to less than 1, so that some is "
-            "left to train on"
-        )
-    parts: list[list[Tensor]] = [[], [], []]
-    warnings = []
-    wanted = 1 + (validation > 0) + (test > 0)
-    for members in _by_class(labels, seed):
-        total = len(members)
-        tested = min(max(round(total * test), int(test > 0)), total - 1)
-        validated = min(max(round(total * validation), int(validation > 0)), total - 1 - tested)
-        if total < wanted:
-            label = int(labels[members[0]])
-            name = names[label] if names else str(label)
-            warnings.append(
-                f"class '{name}' has {total} samples, too few for each of {wanted} parts: train, then test, come first"
-            )
-        for part, piece in zip(parts, members.split([tested, validated, total - tested - validated]), strict=True):
-            part.append(piece)
-    tested_all, validated_all, trained_all = (torch.cat(part).sort().values for part in parts)
-    return Division(trained_all, validated_all, tested_all, tuple(warnings))
