@@ -13,7 +13,7 @@ from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.loader import apply
 from tutelage.data.mixing import CutMix, Mixup, partners, soft_labels
 from tutelage.data.seeds import beta, mix
-from tutelage.recipe.errors import InputError
+from tutelage.recipe.errors import InputError, RecipeError
 
 INFO = DataInfo((2, 8, 10), 3, ("a", "b", "c"), "")
 
@@ -169,3 +169,16 @@ def test_a_recipe_gives_them_the_number_of_classes(tmp_path) -> None:
     }
     report = run(recipe, root=tmp_path).report
     assert report["status"] == "done"
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_a_method_that_needs_classes_refuses_them_before_it_starts(name: str, tmp_path) -> None:
+    recipe = {
+        "method": "topkd",
+        "teacher": {"model": "mlp", "weights": {"train": {"epochs": 1}}},
+        "student": "mlp",
+        "data": {"name": "digits", "augment": [name]},
+    }
+    with pytest.raises(RecipeError, match=f"'{name}' mixes labels, which the method cannot take"):
+        run(recipe, root=tmp_path)
+    assert not list(tmp_path.iterdir())

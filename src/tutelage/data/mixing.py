@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -53,6 +53,7 @@ class _Mixing:
     """
 
     name = ""
+    mixes: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
@@ -38,6 +38,8 @@ class TopKD(LogitDistillation):
         tau: Temperature of that search.
         ce_weight: Weight of the label term.
     """
+
+    hard_labels: ClassVar[bool] = True
 
     def __init__(
         self,

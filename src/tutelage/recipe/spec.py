@@ -96,8 +96,8 @@ class Spec:
         kind: Its kind in the registry.
         name: Its name there, or ``package.module:Attribute``.
         args: Every argument, defaults included; nested components are Specs.
-        extras: Keys that all of its kind share: ``weights`` and ``freeze`` of models; ``augment``, ``workers``,
-            ``limit``, ``imbalance`` and ``labelled`` of data.
+        extras: Keys that all of its kind share: ``weights`` and ``freeze`` of models; ``augment``, ``workers`` and
+            ``limit`` of data.
         place: Where the recipe names it.
     """
 
