@@ -22,6 +22,7 @@ KINDS = {
     "data": ("Data sets", "What the slot `data` can hold. All of them take `augment`, `workers` and `limit` as well."),
     "augment": ("Augmentations", "Random changes of training inputs, replayed exactly from each sample's seed."),
     "part": ("Parts", "What a method puts in place of a model's own part; a saved model says where it has which."),
+    "explainer": ("Explainers", "Which parts of an input speak for a class: what `e2kd` compares."),
     "optimizer": ("Optimizers", "What moves the parameters: `train.optimizer`."),
     "schedule": ("Schedules", "How the learning rate moves: `train.schedule`."),
     "callback": ("Callbacks", "What else happens during training: `callbacks`."),
