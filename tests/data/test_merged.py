@@ -62,7 +62,7 @@ def test_too_few_names():
 
 def test_keys_of_the_inner_data_that_would_do_nothing():
     data = {"name": "merged", "of": {"name": "digits", "limit": 3}, "groups": PARITY}
-    with pytest.raises(RecipeError, match="'limit' has no effect on data inside other data"):
+    with pytest.raises(RecipeError, match="'limit' does nothing here"):
         load_recipe({"method": "supervised", "student": "mlp", "data": data})
     fine = load_recipe({"method": "supervised", "student": "mlp", "data": {**data, "of": "digits", "limit": 9}})
     assert load_recipe(fine.to_dict()) == fine

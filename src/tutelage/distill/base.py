@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
@@ -54,6 +53,9 @@ class Distillation(Method):
 
     sampled: ClassVar[bool] = True
 
+    whole_step: ClassVar[bool] = False
+    """Whether it compares on more than one batch a step, so that its loss on one batch is not all of it."""
+
     def __init__(self) -> None:
         super().__init__()
         self.sampler: Sampler | None = None
@@ -98,15 +100,9 @@ class Distillation(Method):
         """Both models on the batch, or on what the sampler makes of it; then the loss."""
         if self.sampler is not None:
             step = step.on(self.sampler.sample(step))
-        with self.viewing(step) as seen:
-            teacher = seen.forward("teacher")
-            losses: Losses = self(seen.forward("student"), teacher, seen.batch)
-            return losses
-
-    @contextmanager
-    def viewing(self, step: Step) -> Iterator[Step]:
-        """The step as the models are asked about it; methods that differentiate what models see override this."""
-        yield step
+        teacher = step.forward("teacher")
+        losses: Losses = self(step.forward("student"), teacher, step.batch)
+        return losses
 
     def turns(self) -> Sequence[Turn]:
         """What the sampler learns; then the student moves, and with it what the method owns."""
@@ -149,6 +145,12 @@ class Stacked(Distillation):
             raise InputError(
                 f"also: {', '.join(wrong)} has no transfer term that can be added to another method's loss"
             )
+        whole = [type(o).__name__ for o in (first, *others) if isinstance(o, Distillation) and o.whole_step]
+        if whole:
+            raise InputError(
+                f"also: {', '.join(whole)} compares on batches of its own in every step, to which no loss can be "
+                "added; with `sampler` another method can use such batches"
+            )
         self.first = first
         self.others = nn.ModuleList(others)
 
@@ -167,15 +169,6 @@ class Stacked(Distillation):
         """Each in turn; a tap that two of them ask for is placed once."""
         for part in self._parts():
             part.setup(room)
-
-    @contextmanager
-    def viewing(self, step: Step) -> Iterator[Step]:
-        """As all of them need it."""
-        with ExitStack() as stack:
-            for part in self._parts():
-                assert isinstance(part, Distillation)
-                step = stack.enter_context(part.viewing(step))
-            yield step
 
     def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """As the first predicts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -11,7 +11,6 @@ from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
 from tutelage.distill.subclasses import Clusters, Directions, Division, Knowledge
 from tutelage.engine.method import Room
-from tutelage.engine.run import Run
 from tutelage.engine.terms import Losses
 from tutelage.losses import logit_null_space, subclass_divergence, subclass_targets
 from tutelage.models.outputs import Outputs
@@ -22,6 +21,9 @@ from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import method
 from tutelage.recipe.runfolder import atomic_write
 from tutelage.recipe.types import Ramped
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
 
 
 @method("lelp", paper="arXiv:2409.20449", route="distill")

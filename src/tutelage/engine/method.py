@@ -13,7 +13,7 @@ from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.splits import Examples
 from tutelage.engine.terms import Losses
 from tutelage.models.outputs import Outputs
-from tutelage.models.participant import Participant, observing
+from tutelage.models.participant import Participant
 from tutelage.models.remembered import Remembered
 from tutelage.recipe.errors import Problem
 from tutelage.recipe.spec import Recipe, TrainSection
@@ -130,8 +130,21 @@ class Room:
         Raises:
             InputError: A tap matches nothing; the text lists the nearest real ones.
         """
-        with observing(name, self.modules[name], self.taps(name), example=self.example.inputs) as participant:
-            return participant(self.example)
+        modes = {module: module.training for module in self.modules[name].modules()}
+        flags = {p: p.requires_grad for p in self.modules[name].parameters()}
+        participant = Participant(
+            name, self.modules[name], trainable=False, taps=self.taps(name), example=self.example.inputs
+        )
+        try:
+            self.modules[name].eval()
+            with torch.no_grad():
+                return participant(self.example)
+        finally:
+            participant.close()
+            for module, mode in modes.items():
+                module.training = mode
+            for parameter, flag in flags.items():
+                parameter.requires_grad_(flag)
 
 
 @dataclass(frozen=True)

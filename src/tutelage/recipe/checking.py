@@ -167,10 +167,13 @@ class Checker:
         assert shape.of is not None
         fallback = param.default if isinstance(param.default, str) and not shape.many else None
         if shape.of == "data" and isinstance(node.value, Mapping):
-            # A data set inside another is only read by it; what batches are made of is the outer one's to say.
-            for key in sorted(node.value.keys() & {extra.name for extra in EXTRAS["data"]}):
-                where = node.value[key].where
-                self.note(f"'{key}' does nothing here.", where, (*path, key), "Give it to the outer data set.")
+            # A data set inside another is only read by it; what batches are made of is the outer one's to say. A
+            # resolved recipe spells the defaults out.
+            for extra in EXTRAS["data"]:
+                own = node.value.get(extra.name)
+                if own is not None and not same(own.plain(), plain(extra.default)):
+                    hint = "Give it to the outer data set."
+                    self.note(f"'{extra.name}' does nothing here.", own.where, (*path, extra.name), hint)
         return self.component(shape.of, node, path, fallback=fallback)
 
     def leaf(self, param: Param, node: Node, path: Keys) -> Any:
@@ -247,8 +250,6 @@ class Checker:
         known = {key: None, **dict.fromkeys(p.name for p in extras)}
         whose = f"the {kind} '{name}'"
         taken = {p.name for p in extras}
-        if kind == "data" and any(isinstance(key, str) for key in path[1:]):
-            self._outer_only(extras, arguments, path)
         args = self.params(
             own,
             Node({k: v for k, v in arguments.value.items() if k not in taken}, node.place, node.key),
@@ -270,18 +271,6 @@ class Checker:
         ):
             return BAD
         return Spec(kind, name, args, shared, place)
-
-    def _outer_only(self, extras: Sequence[Param], node: Node, path: Keys) -> None:
-        """What all data share is asked of the outermost; a resolved recipe spells the defaults out."""
-        for param in extras:
-            own = node.value.get(param.name)
-            if own is not None and not same(own.plain(), plain(param.default)):
-                self.note(
-                    f"'{param.name}' has no effect on data inside other data.",
-                    own.where,
-                    (*path, param.name),
-                    "Give it to the outer one.",
-                )
 
     def _keys(self, entry: Entry, extras: Sequence[Param], place: Place, path: Keys) -> Sequence[Param]:
         try:
