@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch, DataInfo
+from tutelage.data.loader import micro
 from tutelage.data.splits import Examples
 from tutelage.engine.terms import Losses
 from tutelage.models.outputs import Outputs
@@ -53,6 +54,14 @@ class Step:
     def forward(self, name: str) -> Outputs:
         """A participant's outputs for the batch; frozen participants run without a graph."""
         return self.participants[name](self.batch)
+
+    def parts(self, count: int) -> list[Step]:
+        """The same step in parts, for gradient accumulation."""
+        pools = {name: micro(batch, count) for name, batch in self.pools.items()}
+        return [
+            replace(self, batch=part, pools={name: pieces[i % len(pieces)] for name, pieces in pools.items()})
+            for i, part in enumerate(micro(self.batch, count))
+        ]
 
     def on(self, batch: Batch) -> Step:
         """The same step on other samples."""

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
-from tutelage.data.loader import Augmentation, Loader, apply, micro
+from tutelage.data.loader import Augmentation, Loader, apply
 from tutelage.data.splits import Examples, Splits
 from tutelage.engine import checkpoint
 from tutelage.engine.agreement import agreed
@@ -251,7 +251,7 @@ class Trainer:
         step = Step(batch, self.participants, self.step, self.epoch, progress, pools=self._pooled())
         self.method.before_step(step)
         rate = self.schedule(self.step)
-        parts = self._parts(step)
+        parts = step.parts(self.settings.accumulate)
         for move in self.movers:
             if move.turn.when is not None and not move.turn.when(step):
                 continue
@@ -272,15 +272,6 @@ class Trainer:
         """A batch of each pool, augmented like the data."""
         place = (self.past_epochs + self.epoch) * self.loader.steps_per_epoch + self.position
         return {n: apply(pool.batch(place).to(self.device), self.augment) for n, pool in self.pools.items()}
-
-    def _parts(self, step: Step) -> list[Step]:
-        """The step in the parts that are accumulated."""
-        count = self.settings.accumulate
-        pools = {name: micro(batch, count) for name, batch in step.pools.items()}
-        return [
-            replace(step, batch=part, pools={name: pieces[i % len(pieces)] for name, pieces in pools.items()})
-            for i, part in enumerate(micro(step.batch, count))
-        ]
 
     def _turn(self, move: Mover, parts: Sequence[Step]) -> None:
         """Gradients of a turn's loss over all parts."""
