@@ -24,6 +24,7 @@ KINDS = {
     "sampler": ("Samplers", "Where inputs come from that teacher and student are compared on: `sampler`."),
     "augmentor": ("Augmentors", "Augmentations that learn, for the sampler `hard`."),
     "part": ("Parts", "What a method puts in place of a model's own part; a saved model says where it has which."),
+    "explainer": ("Explainers", "Which parts of an input speak for a class: what `e2kd` compares."),
     "optimizer": ("Optimizers", "What moves the parameters: `train.optimizer`."),
     "schedule": ("Schedules", "How the learning rate moves: `train.schedule`."),
     "callback": ("Callbacks", "What else happens during training: `callbacks`."),

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from tutelage import api
 from tutelage.cli import main
 from tutelage.comparing import compare, plan
+from tutelage.comparing.planning import wanted
 from tutelage.recipe.errors import InputError, RecipeError
 from tutelage.recipe.runfolder import RunFolder
 
@@ -241,12 +242,35 @@ def test_recipes_of_one_name_are_told_apart(recipe: Path, tmp_path: Path) -> Non
     other = tmp_path / "other" / "small.yaml"
     other.parent.mkdir()
     other.write_text(RECIPE)
-    jobs = plan([recipe, other], [], methods=[], seeds=[3, 5], folder=tmp_path / "out")
+    jobs = plan([recipe, other], [], wanted([recipe, other], seeds=[3, 5]), folder=tmp_path / "out")
     assert [job.folder.name for job in jobs] == [
         *(f"{tmp_path.name}-small-s{seed}" for seed in (3, 5)),
         *(f"other-small-s{seed}" for seed in (3, 5)),
     ]
     assert [job.recipe.seed for job in jobs] == [3, 5, 3, 5]
+
+
+def test_a_recipe_can_say_what_is_compared_with_it(recipe: Path, tmp_path: Path) -> None:
+    section = "compare: {methods: [kd, {name: wttm, beta: 3.0}], seeds: [4, 6], reference: kd}\n"
+    recipe.write_text(RECIPE + section)
+    asked = wanted([recipe])
+    jobs = plan([recipe], [], asked, folder=tmp_path / "out")
+    assert [(job.variant, job.seed) for job in jobs] == [("kd", 4), ("kd", 6), ("wttm", 4), ("wttm", 6)]
+    # The recipe's own beta is 7, and kd has none; neither stays.
+    assert [job.recipe.method.args.get("beta") for job in jobs] == [None, None, 3.0, 3.0]
+    assert asked.reference == "kd"
+    told = wanted([recipe], methods=["ttm"], seeds=[0], reference="ttm")
+    assert (list(told.methods), list(told.seeds), told.reference) == (["ttm"], [0], "ttm")
+
+
+def test_a_mistake_in_what_a_recipe_compares(recipe: Path) -> None:
+    recipe.write_text(RECIPE + "compare: {methods: [kdd], seeds: [-1]}\n")
+    with pytest.raises(RecipeError) as caught:
+        wanted([recipe])
+    said = str(caught.value)
+    assert "compare.methods.0" in said
+    assert "Did you mean 'kd'?" in said
+    assert "compare.seeds.0" in said
 
 
 def test_without_ray_it_says_what_to_install(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

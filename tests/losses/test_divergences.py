@@ -169,3 +169,17 @@ def test_extreme_logits_stay_finite():
 def test_bad_input_is_refused(call):
     with pytest.raises(ValueError):
         call()
+
+
+def test_one_against_rest_is_a_binary_loss_for_every_class():
+    logits = torch.tensor([[0.3, -1.2, 2.0], [0.0, 0.5, -0.5]], dtype=torch.float64)
+    labels = torch.tensor([2, 0])
+    for off in (None, 0.0, 0.2):
+        target = torch.full_like(logits, 1 / 3 if off is None else off)
+        target[torch.arange(2), labels] = 1.0
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+        torch.testing.assert_close(losses.one_against_rest(logits, labels, off_label=off), expected)
+    with pytest.raises(ValueError, match="off_label"):
+        losses.one_against_rest(logits, labels, off_label=1.0)
+    with pytest.raises(ValueError, match="indices"):
+        losses.one_against_rest(logits, logits)

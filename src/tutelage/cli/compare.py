@@ -31,11 +31,17 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Variants of one recipe: its method replaced by each of these, with their defaults, e.g. kd,wttm,rkd.",
+            help="Variants of one recipe: its method replaced by each of these, with their defaults, e.g. kd,wttm,rkd; "
+            "those of its compare section unless given.",
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Each variant runs once with each seed.")] = "0,1,2",
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Each variant runs once with each seed; 0,1,2 unless the recipe says otherwise.", show_default=False
+        ),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Runs at a time; 1 unless given, or what a Ray cluster holds.", show_default=False),
@@ -47,7 +53,9 @@ def compare(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Variant that the others are compared with; the first unless given.", show_default=False),
+        typer.Option(
+            help="Variant that the others are compared with; as the recipe says, or the first.", show_default=False
+        ),
     ] = None,
     trust_remote_code: TrustCode = False,
     trust_pickle: TrustPickle = False,
@@ -70,7 +78,7 @@ def compare(
             files,
             changes,
             methods=_listed(methods or ""),
-            seeds=_numbers(seeds),
+            seeds=None if seeds is None else _numbers(seeds),
             jobs=jobs,
             on=on,
             out=out,

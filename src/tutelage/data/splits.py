@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -153,14 +153,18 @@ class Subset:
         return self.examples.fetch(self.positions[torch.as_tensor(indices, dtype=torch.int64)])
 
 
+def passing(examples: Examples, batch_size: int) -> Iterator[Batch]:
+    """All samples once, in the examples' own order."""
+    for start in range(0, len(examples), batch_size):
+        yield examples.fetch(range(start, min(start + batch_size, len(examples))))
+
+
 def labels_of(examples: Examples) -> Tensor:
     """``[count]`` int64: all labels, read without the inputs where the examples keep them apart."""
     labels = getattr(examples, "labels", None)
     if isinstance(labels, Tensor):
         return labels
-    return torch.cat(
-        [examples.fetch(range(at, min(at + 1024, len(examples)))).labels for at in range(0, len(examples), 1024)]
-    )
+    return torch.cat([batch.labels for batch in passing(examples, 1024)])
 
 
 def ids_of(examples: Examples) -> Tensor:

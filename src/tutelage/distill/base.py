@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
@@ -100,9 +101,15 @@ class Distillation(Method):
         """Both models on the batch, or on what the sampler makes of it; then the loss."""
         if self.sampler is not None:
             step = step.on(self.sampler.sample(step))
-        teacher = step.forward("teacher")
-        losses: Losses = self(step.forward("student"), teacher, step.batch)
-        return losses
+        with self.viewing(step) as seen:
+            teacher = seen.forward("teacher")
+            losses: Losses = self(seen.forward("student"), teacher, seen.batch)
+            return losses
+
+    @contextmanager
+    def viewing(self, step: Step) -> Iterator[Step]:
+        """The step as the models are asked about it; methods that differentiate what models see override this."""
+        yield step
 
     def turns(self) -> Sequence[Turn]:
         """What the sampler learns; then the student moves, and with it what the method owns."""
@@ -169,6 +176,15 @@ class Stacked(Distillation):
         """Each in turn; a tap that two of them ask for is placed once."""
         for part in self._parts():
             part.setup(room)
+
+    @contextmanager
+    def viewing(self, step: Step) -> Iterator[Step]:
+        """As all of them need it."""
+        with ExitStack() as stack:
+            for part in self._parts():
+                assert isinstance(part, Distillation)
+                step = stack.enter_context(part.viewing(step))
+            yield step
 
     def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """As the first predicts."""

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from tutelage.data.batch import Batch
+from tutelage.data.splits import passing
 from tutelage.engine.method import Room
+from tutelage.models.outputs import Outputs
+from tutelage.models.participant import observing
 from tutelage.models.paths import modules_of
 from tutelage.models.standard import standard_taps_of
 from tutelage.recipe.errors import InputError
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
 
 
 def captured(room: Room, name: str, tap: str) -> Tensor:
@@ -161,3 +170,22 @@ def classifier_of(room: Room, name: str, path: str = "classifier") -> nn.Linear:
         kind = "nothing" if found is None else f"a {type(found).__name__}"
         raise InputError(f"the {name} ({type(module).__name__}) has {kind} at '{path}'; expected its linear classifier")
     return found
+
+
+def held_out(run: Run, taps: Mapping[str, Sequence[str]]) -> Iterator[tuple[Batch, dict[str, Outputs]]]:
+    """The test split in parts, and what finished models make of them, for what a method measures itself.
+
+    Args:
+        run: Whose models and data.
+        taps: What is captured of each model that is asked, by its name.
+    """
+    device = run.accelerator.device
+    example = run.splits.test.fetch([0]).inputs.to(device)
+    with ExitStack() as stack:
+        asked = {
+            name: stack.enter_context(observing(name, run.models[name], paths, example=example))
+            for name, paths in taps.items()
+        }
+        for part in passing(run.splits.test, 512):
+            batch = part.to(device)
+            yield batch, {name: one(batch) for name, one in asked.items()}

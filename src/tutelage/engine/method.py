@@ -14,7 +14,7 @@ from tutelage.data.loader import micro
 from tutelage.data.splits import Examples
 from tutelage.engine.terms import Losses
 from tutelage.models.outputs import Outputs
-from tutelage.models.participant import Participant
+from tutelage.models.participant import Participant, observing
 from tutelage.models.remembered import Remembered
 from tutelage.recipe.errors import Problem
 from tutelage.recipe.spec import Recipe, TrainSection
@@ -139,21 +139,8 @@ class Room:
         Raises:
             InputError: A tap matches nothing; the text lists the nearest real ones.
         """
-        modes = {module: module.training for module in self.modules[name].modules()}
-        flags = {p: p.requires_grad for p in self.modules[name].parameters()}
-        participant = Participant(
-            name, self.modules[name], trainable=False, taps=self.taps(name), example=self.example.inputs
-        )
-        try:
-            self.modules[name].eval()
-            with torch.no_grad():
-                return participant(self.example)
-        finally:
-            participant.close()
-            for module, mode in modes.items():
-                module.training = mode
-            for parameter, flag in flags.items():
-                parameter.requires_grad_(flag)
+        with observing(name, self.modules[name], self.taps(name), example=self.example.inputs) as participant:
+            return participant(self.example)
 
 
 @dataclass(frozen=True)

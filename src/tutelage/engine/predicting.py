@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tutelage.data.splits import Examples
+from tutelage.data.splits import Examples, passing
 from tutelage.losses import cross_entropy
 
 Predict = Callable[[Tensor], Tensor]
@@ -46,8 +46,7 @@ def predict(
         for module in modules:
             module.eval()
         with torch.no_grad():
-            for start in range(0, len(examples), batch_size):
-                batch = examples.fetch(range(start, min(start + batch_size, len(examples))))
+            for batch in passing(examples, batch_size):
                 logits.append(call(batch.inputs.to(device)).float().cpu())
                 labels.append(batch.labels)
                 ids.append(batch.ids)

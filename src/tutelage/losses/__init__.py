@@ -10,11 +10,13 @@ from tutelage.losses.confidence import confidence_weights, permute_dark_knowledg
 from tutelage.losses.contrast import critic_gap, noise_contrast
 from tutelage.losses.correlation import interclass_correlation, intraclass_correlation
 from tutelage.losses.decoupled import decoupled, decoupled_parts
+from tutelage.losses.directions import norm_and_direction, sums_by_class
 from tutelage.losses.divergences import (
     cross_entropy,
     entropy,
     jensen_shannon,
     kl_divergence,
+    one_against_rest,
     renyi_entropy,
     soft_cross_entropy,
     total_variation,
@@ -42,6 +44,17 @@ from tutelage.losses.features import (
 from tutelage.losses.layers import Strategy, layer_map, select_layers
 from tutelage.losses.masks import mask_mean, pad_logits
 from tutelage.losses.multilabel import binary_cross_entropy
+from tutelage.losses.partial import (
+    confidence_target,
+    confident_similarity_target,
+    gradient_rescaling,
+    row_similarity,
+    similarity_agreement,
+    similarity_target,
+    smoothed_labels,
+    superclass_contrast,
+    top_target,
+)
 from tutelage.losses.relations import (
     angle_relation,
     correlation_congruence,
@@ -84,7 +97,9 @@ __all__ = [
     "class_attention",
     "class_logits",
     "complete",
+    "confidence_target",
     "confidence_weights",
+    "confident_similarity_target",
     "context_distance",
     "context_similarity",
     "correlation_congruence",
@@ -100,6 +115,7 @@ __all__ = [
     "flow_matrix",
     "flow_of_solution",
     "grad_cam",
+    "gradient_rescaling",
     "graph_divergence",
     "hidden_distance",
     "hidden_states",
@@ -113,6 +129,8 @@ __all__ = [
     "mask_mean",
     "neighbour_graph",
     "noise_contrast",
+    "norm_and_direction",
+    "one_against_rest",
     "pad_logits",
     "paired_contrast",
     "permute_dark_knowledge",
@@ -123,17 +141,24 @@ __all__ = [
     "proximal_plan",
     "renyi_entropy",
     "resized",
+    "row_similarity",
     "select_layers",
+    "similarity_agreement",
     "similarity_preserving",
+    "similarity_target",
     "sinkhorn_plan",
+    "smoothed_labels",
     "soft_cross_entropy",
     "structured_cosine",
     "subclass_divergence",
     "subclass_scores",
     "subclass_targets",
+    "sums_by_class",
+    "superclass_contrast",
     "token_contrast",
     "top_directions",
     "top_scale",
+    "top_target",
     "total_variation",
     "transport_cost",
     "truncate",

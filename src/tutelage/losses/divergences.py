@@ -181,6 +181,35 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.
     return (1 - label_smoothing) * hard + label_smoothing * even
 
 
+def one_against_rest(logits: Tensor, labels: Tensor, *, off_label: float | None = None) -> Tensor:
+    """Binary cross-entropy of every class on its own, with a small target for all but the label's.
+
+    Args:
+        logits: ``[batch, classes]``.
+        labels: ``[batch]`` integer class indices.
+        off_label: Target of the other classes, in [0, 1); ``None``: one over the number of classes.
+
+    Returns:
+        ``[batch]``, the mean over classes, at least 0.
+
+    Raises:
+        ValueError: The shapes do not fit, or the target is outside [0, 1).
+
+    Source: arXiv:2205.10268, section 3.2.2; arXiv:2402.03119, section 4.
+    """
+    if logits.dim() != 2 or labels.shape != logits.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            f"one_against_rest needs [batch, classes] and [batch] indices, got {list(logits.shape)} and "
+            f"{list(labels.shape)} {labels.dtype}"
+        )
+    off = 1 / logits.shape[1] if off_label is None else off_label
+    if not 0 <= off < 1:
+        raise ValueError(f"off_label must lie in [0, 1), got {off}")
+    scores = raised(logits)
+    target = torch.full_like(scores, off).scatter(1, labels.long()[:, None], 1.0)
+    return (torch.nn.functional.softplus(scores) - target * scores).mean(1)
+
+
 def entropy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
     """Shannon entropy of softmax(logits / T).
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from tutelage.models.standard import parameters_of, standard_taps_of
 from tutelage.models.taps import Taps
 from tutelage.recipe.errors import InputError
 
-__all__ = ["Participant", "freeze", "stay_in_eval", "stays_in_eval"]
+__all__ = ["Participant", "freeze", "observing", "stay_in_eval", "stays_in_eval"]
 
 
 class Participant:
@@ -147,3 +148,26 @@ class Participant:
         if logits is None:
             raise InputError(f"the {self.name} ({type(self.module).__name__}) returns no tensor")
         return logits
+
+
+@contextlib.contextmanager
+def observing(
+    name: str, module: nn.Module, taps: Sequence[str] = (), *, example: Tensor | None = None
+) -> Iterator[Participant]:
+    """A participant in evaluation mode and without a graph, for a while: the module is left as it was.
+
+    Args:
+        name: Its role.
+        module: The raw module.
+        taps: What its forwards capture.
+        example: As for `Participant`.
+
+    Raises:
+        InputError: A tap matches nothing.
+    """
+    with evaluating(module), torch.no_grad():
+        participant = Participant(name, module, trainable=False, taps=taps, example=example)
+        try:
+            yield participant
+        finally:
+            participant.close()

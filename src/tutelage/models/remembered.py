@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.batch import Batch
-from tutelage.data.splits import Examples
+from tutelage.data.splits import Examples, passing
 from tutelage.models.outputs import Outputs
 from tutelage.models.participant import Participant
 
@@ -41,8 +41,8 @@ def see(participant: Participant, examples: Examples, device: torch.device) -> S
     kept: dict[str, list[Tensor]] = {}
     labels, ids = [], []
     with torch.no_grad():
-        for start in range(0, len(examples), _CHUNK):
-            batch = examples.fetch(range(start, min(start + _CHUNK, len(examples)))).to(device)
+        for part in passing(examples, _CHUNK):
+            batch = part.to(device)
             outputs = participant(batch)
             for key, value in {"logits": outputs.logits, **outputs.taps}.items():
                 kept.setdefault(key, []).append(value.detach())

@@ -10,7 +10,7 @@ from tutelage.recipe.loading import KEYS
 from tutelage.recipe.registry import Entry, Registry, registry
 from tutelage.recipe.scan import REQUIRED, Param
 from tutelage.recipe.schema import adapter, expected, form, section_params
-from tutelage.recipe.spec import Recipe, Section, Stage, TrainSection, plain
+from tutelage.recipe.spec import CompareSection, Recipe, Section, Stage, TrainSection, plain
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _LISTS = {"also": "method", "measure": "measure", "callbacks": "callback", "trackers": "tracker"}
@@ -31,7 +31,7 @@ def json_schema(method: str | None = None) -> dict[str, Any]:
     definitions = {kind: _component(known, kind, known.entries(kind)) for kind in kinds}
     if method:
         definitions["this-method"] = _component(known, "method", entries)
-    for section in (TrainSection, Stage):
+    for section in (TrainSection, Stage, CompareSection):
         definitions[section.__name__] = _object(section_params(section), optional=section is Stage)
     return {
         "$schema": DIALECT,
@@ -51,6 +51,8 @@ def _top(entries: Sequence[Entry], method: str) -> dict[str, Any]:
             properties[key] = _ref(method, docs[key].doc)
         elif key in _LISTS:
             properties[key] = {"type": "array", "items": _ref(_LISTS[key]), "description": docs[key].doc}
+        elif key == "compare":
+            properties[key] = {"anyOf": [_ref("CompareSection"), {"type": "null"}], "description": docs[key].doc}
         elif key == "sampler":
             properties[key] = {"anyOf": [_ref("sampler"), {"type": "null"}], "description": docs[key].doc}
         elif key == "stages":

@@ -21,7 +21,7 @@ from tutelage.recipe.yaml_source import Node, from_python, read_yaml
 # Top-level keys that are not inputs of a method.
 KEYS = (
     *("method", "also", "sampler", "stages", "train", "measure", "callbacks", "trackers"),
-    *("seed", "baseline", "name", "base"),
+    *("seed", "baseline", "compare", "name", "base"),
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -80,7 +80,7 @@ class _Loader:
         params = {p.name: p for p in section_params(Recipe)}
         values: dict[str, Any] = {}
         values["method"] = self._method()
-        for key in ("train", "also", "sampler", "measure", "callbacks", "trackers", "seed", "baseline"):
+        for key in ("train", "also", "sampler", "measure", "callbacks", "trackers", "seed", "baseline", "compare"):
             param = params[key]
             if key == "train":
                 node = self.keys.get(key, Node({}, self.root.place))
@@ -146,6 +146,9 @@ class _Loader:
     def _methods(self) -> list[Entry]:
         """Every method that the recipe names and that exists."""
         nodes = [self.keys.get("method")]
+        compared = self.keys.get("compare")
+        if compared is not None and isinstance(compared.value, Mapping):
+            nodes += _items(compared.value.get("methods"))
         for holder in (self.keys, *(s.value for s in _items(self.keys.get("stages")) if isinstance(s.value, Mapping))):
             nodes += _items(holder.get("also"))
             nodes.append(holder.get("method") if holder is not self.keys else None)

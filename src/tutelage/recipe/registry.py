@@ -22,7 +22,7 @@ __all__ = ["KINDS", "REQUIRED", "Entry", "Param", "Registry", "component", "meth
 T = TypeVar("T")
 
 KINDS = (
-    *("method", "model", "data", "augment", "sampler", "augmentor", "adapter", "part"),
+    *("method", "model", "data", "augment", "sampler", "augmentor", "adapter", "part", "explainer"),
     *("optimizer", "schedule", "callback", "measure", "ramp", "tracker"),
 )
 GROUP = "tutelage.plugins"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MinLen
 
 from tutelage.recipe.scan import REQUIRED
 from tutelage.recipe.types import Of
@@ -244,6 +244,21 @@ class Stage(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareSection(Section):
+    """What ``tutelage compare`` runs where it is not told otherwise; ``tutelage run`` does not look at it.
+
+    Args:
+        methods: Variants: what the recipe's method is replaced by.
+        seeds: Each variant runs once with each.
+        reference: The variant that others are compared with; null for the first.
+    """
+
+    methods: Annotated[tuple[Spec, ...], Of("method"), MinLen(1)]
+    seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)] = (0, 1, 2)
+    reference: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One transfer, declared and checked.
 
@@ -260,6 +275,7 @@ class Recipe:
         trackers: Where numbers are sent besides the run folder.
         seed: Seed of everything random.
         baseline: Whether the same student is also trained without transfer, to compare with.
+        compare: What is compared with it by ``tutelage compare``; null for nothing.
         source: The file it came from.
     """
 
@@ -275,6 +291,7 @@ class Recipe:
     trackers: tuple[Spec, ...] = ()
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
     baseline: bool = True
+    compare: Annotated[CompareSection, Inner(CompareSection)] | None = None
     source: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -299,7 +316,18 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The recipe with every default written out; `load_recipe` of it gives an equal recipe."""
         out: dict[str, Any] = {"name": self.name, "method": plain(self.method), **plain(self.slots)}
-        for key in ("also", "sampler", "stages", "train", "measure", "callbacks", "trackers", "seed", "baseline"):
+        for key in (
+            "also",
+            "sampler",
+            "stages",
+            "train",
+            "measure",
+            "callbacks",
+            "trackers",
+            "seed",
+            "baseline",
+            "compare",
+        ):
             out[key] = plain(getattr(self, key))
         return out
 
