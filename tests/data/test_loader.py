@@ -173,3 +173,14 @@ def test_nothing_to_load_is_refused() -> None:
 @pytest.mark.parametrize(("count", "world"), [(10, 3), (3, 3), (7, 2)])
 def test_shares_tile_the_batch(count: int, world: int) -> None:
     assert [i for rank in range(world) for i in range(count)[share(count, rank, world)]] == list(range(count))
+
+
+def test_views_repeat_and_orders_do_not():
+    examples = TensorExamples(torch.arange(10.0)[:, None], torch.zeros(10, dtype=torch.int64))
+    loaders = [Loader(examples, batch_size=4, seed=3, shuffle=True, views=views) for views in (None, 3)]
+    for epoch in range(7):
+        fresh, kept = ([*loader.epoch(epoch)] for loader in loaders)
+        for one, two in zip(fresh, kept, strict=True):
+            assert torch.equal(one.ids, two.ids)
+            assert torch.equal(two.seeds, mix(3, epoch % 3, two.ids))
+            assert torch.equal(one.seeds, two.seeds) == (epoch < 3)

@@ -102,6 +102,15 @@ def test_the_result_does_not_depend_on_the_number_of_processes(
     assert len([e for e in events if e["event"] == "epoch"]) == 2 + 3 + 3
 
 
+def test_each_process_stores_its_part_of_the_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {**SPREAD, "teacher": {**SPREAD["teacher"], "store": {"views": 2, "dtype": "fp32"}}, "baseline": False}
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "own"))
+    whole = run(content, tmp_path / "whole")
+    _, folder = launch(content, tmp_path / "two", *torchrun(2))
+    assert apart(weights(whole), weights(folder)) < TOLERANCE
+    assert len(list((tmp_path / "two" / "cache" / "stores").rglob("view-*/*.sha256"))) == 2
+
+
 def test_a_run_of_two_processes_that_was_killed_is_finished_by_one(
     tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,11 +84,14 @@ def look_over(recipe: Recipe) -> None:
     Raises:
         RecipeError: All of them.
     """
+    from tutelage.engine import storing
+
     problems: list[Problem] = []
     for spec in (recipe.method, *recipe.also, *(stage.method for stage in recipe.stages)):
         if not spec.foreign:
             problems.extend(registry().load("method", spec.name).check(recipe))
     problems.extend(_misfits(recipe))
+    problems.extend(storing.problems(recipe))
     taken = {BASELINE, *recipe.models, *recipe.slots}
     for place, stage in enumerate(recipe.stages):
         if stage.name in taken:

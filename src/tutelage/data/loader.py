@@ -99,6 +99,8 @@ class Loader:
         rank: This process.
         world: Number of processes.
         drop_last: Leave out an incomplete last batch.
+        views: How many different views of a sample there are: epoch e shows those of epoch e modulo this; ``None``:
+            each epoch shows new ones. The order is always the epoch's own.
         pin_memory: Put batches into page-locked memory, from where a GPU copies asynchronously.
 
     Raises:
@@ -117,6 +119,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         drop_last: bool = False,
+        views: int | None = None,
         pin_memory: bool = False,
     ) -> None:
         count = len(examples)
@@ -140,7 +143,7 @@ class Loader:
             )
         self.examples, self.batch_size, self.seed, self.shuffled = examples, batch_size, seed, shuffle
         self.augment, self.workers, self.rank, self.world = tuple(augment), workers, rank, world
-        self.pin_memory = pin_memory
+        self.pin_memory, self.views = pin_memory, views
         self._count = count
         self._plan = _Plan()
         self._ahead: DataLoader[Batch] | None = None
@@ -152,6 +155,10 @@ class Loader:
     def order(self, epoch: int) -> Tensor:
         """``[count]`` int64: positions in the order of an epoch, over all ranks."""
         return shuffle(self._count, self.seed, epoch) if self.shuffled else torch.arange(self._count)
+
+    def view(self, epoch: int) -> int:
+        """The epoch whose views an epoch shows."""
+        return epoch if self.views is None else epoch % self.views
 
     def global_size(self, step: int) -> int:
         """Samples of a step's batch over all ranks: what a mean over the whole batch divides by."""
@@ -178,7 +185,7 @@ class Loader:
         self, epoch: int, fetched: Iterator[Batch], bounds: list[tuple[int, int]], seeds: Tensor | None
     ) -> Iterator[Batch]:
         for (start, stop), batch in zip(bounds, fetched, strict=True):
-            own = mix(self.seed, epoch, batch.ids) if seeds is None else seeds[start:stop]
+            own = mix(self.seed, self.view(epoch), batch.ids) if seeds is None else seeds[start:stop]
             view = Batch(batch.inputs, batch.labels, batch.ids, own)
             if self.augment:
                 view = apply(view, self.augment)
@@ -192,7 +199,7 @@ class Loader:
     def _seeds(self, epoch: int, order: Tensor) -> Tensor | None:
         """Seeds of the whole epoch, where ids are known without fetching: cheaper than a few operations a step."""
         ids = getattr(self.examples, "ids", None)
-        return mix(self.seed, epoch, ids[order]) if isinstance(ids, Tensor) else None
+        return mix(self.seed, self.view(epoch), ids[order]) if isinstance(ids, Tensor) else None
 
     def _fetch_ahead(self, order: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Batch]:
         self._latest += 1

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.loader import micro
 from tutelage.data.splits import Examples
+from tutelage.engine.storing import Keeping
 from tutelage.engine.terms import Losses
 from tutelage.models.outputs import Outputs
 from tutelage.models.participant import Participant, observing
 from tutelage.models.remembered import Remembered
+from tutelage.models.stored import Stored
 from tutelage.recipe.errors import Problem
 from tutelage.recipe.spec import Recipe, TrainSection
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 Finding = Any
 """A number, one with an interval (a `tutelage.measure.Number`), a text, or a table: mappings with the same keys."""
+
+
+Answering = Participant | Remembered | Stored
+"""A model of a stage: itself, or the answers that were kept of it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Step:
     """
 
     batch: Batch
-    participants: Mapping[str, Participant | Remembered]
+    participants: Mapping[str, Answering]
     index: int
     epoch: int
     progress: float
@@ -175,6 +181,8 @@ class Train:
         stream: Names the order of the data and the augmentations; stages of equal stream and seed see the same.
         continues: The earlier stage whose optimiser state and step count go on, if any.
         remembered: Frozen participants that are asked about each sample once.
+        stored: Frozen participants whose logits of each view are kept on disk.
+        views: How many views of a sample there are; ``None``: each epoch shows new ones.
         cache: Content key under which the trained models are kept and found again, if any.
         examples: What it trains on; ``None`` for the data's training split.
         pools: Further examples by name: a batch of each comes with every step.
@@ -188,6 +196,8 @@ class Train:
     stream: str = "data"
     continues: str | None = None
     remembered: frozenset[str] = frozenset()
+    stored: Mapping[str, Keeping] = field(default_factory=dict)
+    views: int | None = None
     cache: str | None = None
     callbacks: Sequence[object] = field(default_factory=tuple)
     examples: Examples | None = None

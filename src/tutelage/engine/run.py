@@ -15,7 +15,7 @@ from tutelage.data.batch import Batch
 from tutelage.data.loader import apply
 from tutelage.data.shaping import shape
 from tutelage.data.splits import Splits
-from tutelage.engine import cache, checkpoint
+from tutelage.engine import cache, checkpoint, storing
 from tutelage.engine.agreement import agreed
 from tutelage.engine.hardware import accelerator_for, peak_memory
 from tutelage.engine.listening import Listener
@@ -35,7 +35,7 @@ from tutelage.recipe.building import needs_positional
 from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import registry
 from tutelage.recipe.runfolder import BASELINE, RunFolder, atomic_write
-from tutelage.recipe.spec import Recipe, Spec, TrainSection
+from tutelage.recipe.spec import Recipe, Spec, TrainSection, bare
 
 
 class Run:
@@ -145,16 +145,17 @@ class Run:
         *,
         stream: str,
         own: Sequence[Spec] = (),
+        views: int | None = None,
     ) -> None:
         callbacks = [spec.build() for spec in own]
         key = cache.key_of(
             stage=name,
-            model=spec,
+            model=bare(spec, "cache", "store"),
             start=cache.content_of(module),
             data=self.data_spec,
             content=self.splits.info.fingerprint,
             train={k: v for k, v in settings.to_dict().items() if k != "checkpoint"},
-            seed=[self.recipe.seed, slot, stream],
+            seed=[self.recipe.seed, slot, stream, views],
             callbacks=list(own),
             code=cache.sources_of(*module.modules(), *self.augment, *callbacks),
             processes=self.accelerator.num_processes,
@@ -167,6 +168,7 @@ class Run:
             validated=slot,
             stream=stream,
             cache=key,
+            views=views,
             callbacks=callbacks,
         )
         self.execute(stage)
@@ -308,6 +310,7 @@ class Run:
             method = self.method(spec, also)
             Ramps(method)
             method.prepare(room)
+            storing.check_needs(self.recipe, room.taps, room.differentiated)
             # A method whose stages have turns of their own says so by having none itself.
             if type(method).turns is not Method.turns:
                 movers(method.turns(), {**modules, "method": method}, train)
@@ -322,7 +325,7 @@ class Run:
         """Do the method's stages; the method, once they are done."""
         method = self.method(self.recipe.method, self.recipe.also)
         for stage in method.stages(self):
-            stage = replace(stage, remembered=stage.remembered | self._cached())
+            stage = replace(storing.replayed(stage, self.recipe), remembered=stage.remembered | self._cached())
             own = (
                 stage if stage.callbacks else replace(stage, callbacks=[spec.build() for spec in self.recipe.callbacks])
             )
@@ -343,7 +346,8 @@ class Run:
         # Groups of what only the method owns have nothing to match here.
         groups = tuple(group for group in self.recipe.train.groups if matched([f"student.{n}" for n in names], group))
         settings = replace(self.recipe.train, epochs=epochs, groups=groups)
-        self._train_on_labels(BASELINE, "student", twin, spec, settings, stream="data", own=self.recipe.callbacks)
+        own, views = self.recipe.callbacks, storing.views(self.recipe)
+        self._train_on_labels(BASELINE, "student", twin, spec, settings, stream="data", own=own, views=views)
         return twin
 
     def seed_of(self, *place: str | int) -> int:

@@ -21,7 +21,7 @@ from tutelage.engine.callbacks import Callback
 from tutelage.engine.faults import find_fault, record_fault
 from tutelage.engine.listening import Listener
 from tutelage.engine.meter import Meter, Noted
-from tutelage.engine.method import Step, Train
+from tutelage.engine.method import Answering, Step, Train
 from tutelage.engine.optimization import Mover, average_gradients, bare, movers, total_norm
 from tutelage.engine.pools import Pool
 from tutelage.engine.predicting import predict, score
@@ -32,9 +32,9 @@ from tutelage.engine.saving import go_on_from, restore, state_of
 from tutelage.engine.setting_up import set_up
 from tutelage.engine.shards import sharded
 from tutelage.engine.stopping import Interrupted, Interruption
+from tutelage.engine.storing import asked_before
 from tutelage.models.follower import Follower
 from tutelage.models.participant import Participant
-from tutelage.models.remembered import Remembered
 
 # Reading a number off a GPU waits for it; off a CPU it costs nothing.
 _CHECK_EVERY = {"cpu": 1}
@@ -105,6 +105,7 @@ class Trainer:
             workers=workers,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
+            views=self.stage.views,
             pin_memory=self.device.type == "cuda",
         )
 
@@ -115,7 +116,7 @@ class Trainer:
         room = set_up(self.stage, self.splits.info, apply(example, self.augment), self.seed)
         self.method.to(self.device)
         self.trainable = room.trainable
-        self.participants: dict[str, Participant | Remembered] = {}
+        self.participants: dict[str, Answering] = {}
         for name, module in self.stage.models.items():
             trained = name in self.trainable
             one = Participant(
@@ -126,8 +127,7 @@ class Trainer:
                 gradients=trained or name in room.differentiated,
                 example=example.inputs,
             )
-            remembered = name in self.stage.remembered and not trained
-            self.participants[name] = Remembered(one, self.examples, self.device) if remembered else one
+            self.participants[name] = one if trained else asked_before(self, one)
         self.followers = {n: m for n, m in self.stage.models.items() if isinstance(m, Follower)}
         for follower in self.followers.values():
             follower.begin(self.subject)

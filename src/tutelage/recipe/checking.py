@@ -12,7 +12,7 @@ from tutelage.recipe.merging import merge
 from tutelage.recipe.registry import Entry, Registry
 from tutelage.recipe.scan import REQUIRED, Param
 from tutelage.recipe.schema import Form, Misfit, expected, fit, form, same, section_params
-from tutelage.recipe.spec import Section, Spec, TrainSection, plain
+from tutelage.recipe.spec import Inner, Section, Spec, StoreSection, TrainSection, plain
 from tutelage.recipe.types import Of
 from tutelage.recipe.yaml_source import Node, Place, describe, from_python, problem, show
 
@@ -29,6 +29,12 @@ EXTRAS: dict[str, tuple[Param, ...]] = {
         ),
         Param("freeze", tuple[str, ...], (), "Patterns of parameter names that stay as they are, e.g. stem.*"),
         Param("cache", bool, False, "Of a frozen model: ask it about each sample once; not with augmentation."),
+        Param(
+            "store",
+            Annotated[StoreSection | None, Inner(StoreSection)],
+            None,
+            "Of a frozen model: keep its logits of each view on disk.",
+        ),
         Param(
             "channels",
             Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)] | None,

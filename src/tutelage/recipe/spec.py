@@ -147,6 +147,11 @@ class Spec:
         return fingerprint((self.kind, self.to_dict()))
 
 
+def bare(spec: Spec, *keys: str) -> Spec:
+    """The component without some of the keys that its kind shares."""
+    return Spec(spec.kind, spec.name, spec.args, {k: v for k, v in spec.extras.items() if k not in keys}, spec.place)
+
+
 class Section:
     """A fixed part of a recipe: a frozen dataclass whose fields are its keys."""
 
@@ -194,6 +199,29 @@ class GroupSection(Section):
     match: str
     lr_scale: Annotated[float, Ge(0)] = 1.0
     weight_decay: Annotated[float, Ge(0)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSection(Section):
+    """What is kept on disk of a frozen model's logits, so that training need not run it.
+
+    Args:
+        views: How many views of each sample are kept; epoch e shows view e modulo this.
+        top_k: How many of the largest logits are kept, with the mass of the others; null for all.
+        dtype: Precision of the logits: fp16, or fp32.
+        fill: What the classes that are not kept get: tail, zero, last_mean, uniform, half or random.
+        scale: Which probabilities the fill is of: softmax, or sigmoid.
+        consistent: Show the student the stored views; false shows it new ones, with the scores of old ones.
+        path: Folder of the store; null for one in the cache.
+    """
+
+    views: Annotated[int, Ge(1)] = 1
+    top_k: Annotated[int, Ge(1)] | None = None
+    dtype: Literal["fp16", "fp32"] = "fp16"
+    fill: Literal["tail", "zero", "last_mean", "uniform", "half", "random"] = "tail"
+    scale: Literal["softmax", "sigmoid"] = "softmax"
+    consistent: bool = True
+    path: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
