@@ -74,7 +74,7 @@ def method_page(entry: Entry) -> Iterator[str]:
     yield f"Paper: {paper(entry)}. Route: {entry.route}. Source: `{entry.module}`.\n"
     yield "## Slots\n"
     for slot, kind in entry.slots.items():
-        many = {"?": ", optional", "*": ", a list"}.get(kind[-1], "")
+        many = (", a list" if "*" in kind else "") + (", optional" if "?" in kind else "")
         yield f"- `{slot}`: {kind.rstrip('?*')}{many}"
     yield "\n## Arguments\n"
     yield from arguments(entry)

@@ -253,6 +253,18 @@ def test_mistakes(mapping: dict[str, Any], text: str, answer: str) -> None:
     assert answer in said(mapping, text)
 
 
+def test_a_list_may_be_left_out() -> None:
+    model = {"model": "mlp", "weights": {"train": {"epochs": 1}}}
+    whole = {"method": "complementary-transfer", "teacher": model, "student": model, "data": "digits"}
+    assert "more_teachers" not in load_recipe(whole).slots
+    assert load_recipe({**whole, "more_teachers": None}).slots["more_teachers"] is None
+    several = load_recipe({**whole, "more_teachers": [model, model]})
+    assert list(several.models) == ["teacher", "student", "more_teachers-1", "more_teachers-2"]
+    assert load_recipe(several.to_dict()) == several
+    assert "expected a list of models" in said({**whole, "more_teachers": []})
+    assert "expected a list of models" in said({**whole, "more_teachers": model})
+
+
 def test_all_mistakes_at_once_with_their_places(tmp_path: Path) -> None:
     text = (
         HEAD.replace("width: 4", "widht: 4").replace("fx-sgd", "fx-sdg").replace("data: fx-data", "dat: fx-data")

@@ -44,6 +44,34 @@ def sequence(method: Method, run: Run, name: str) -> Iterator[Train]:
         last = section.name
 
 
+def untaught(role: str, model: object, *path: str | int, so: str = "it would teach noise") -> list[Problem]:
+    """The problem of a model that must know something and was never taught; empty where it may know.
+
+    Args:
+        role: What it is, e.g. ``teacher``.
+        model: What a recipe has in its place.
+        path: Where that is.
+        so: What follows from it.
+    """
+    if not isinstance(model, Spec) or model.extras.get("weights") is not None:
+        return []
+    # A model that comes with its own weights, or that the user wrote, may know something already; one that follows the
+    # student learns with it, and one that is put together of others knows what they know.
+    if model.foreign or model.name in ("transformers", "ensemble", "ema", "snapshot"):
+        return []
+    where = model.place
+    return [
+        Problem(
+            f"the {role} '{model.name}' has no weights, so {so}.",
+            path,
+            where.file,
+            where.line,
+            where.column,
+            "Give it `weights: <run or file>`, or `weights: {train: {epochs: 15}}` to train it first.",
+        )
+    ]
+
+
 class Distillation(Method):
     """A student learns from a frozen teacher on the same batches: one turn, one stage (or the recipe's ``stages``).
 
@@ -64,24 +92,7 @@ class Distillation(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
         """A teacher that was never taught has nothing to transfer."""
-        teacher = recipe.slots.get("teacher")
-        if not isinstance(teacher, Spec) or teacher.extras.get("weights") is not None:
-            return []
-        # A model that comes with its own weights, or that the user wrote, may know something already; one that follows
-        # the student learns with it, and one that is put together of others knows what they know.
-        if teacher.foreign or teacher.name in ("transformers", "ensemble", "ema", "snapshot"):
-            return []
-        where = teacher.place
-        return [
-            Problem(
-                f"the teacher '{teacher.name}' has no weights, so it would teach noise.",
-                ("teacher",),
-                where.file,
-                where.line,
-                where.column,
-                "Give it `weights: <run or file>`, or `weights: {train: {epochs: 15}}` to train it first.",
-            )
-        ]
+        return untaught("teacher", recipe.slots.get("teacher"), "teacher")
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
         """Named terms; ``task`` is the one that needs no teacher."""

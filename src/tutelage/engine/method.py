@@ -216,6 +216,9 @@ class Method(nn.Module):
     compared: ClassVar[bool] = True
     """Whether the student's twin that learns from labels alone is something to compare with."""
 
+    student_knows: ClassVar[bool] = False
+    """Whether the student must come with knowledge of its own, so that a starter recipe gives it weights."""
+
     sources: ClassVar[tuple[str, ...] | None] = None
     """Slots of the models that teach, whom the report shows beside the student; ``None`` for all but the student."""
 

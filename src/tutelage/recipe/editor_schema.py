@@ -64,7 +64,7 @@ def _top(entries: Sequence[Entry], method: str) -> dict[str, Any]:
     for entry in entries:
         for slot, kind in entry.slots.items():
             item = _ref(kind.rstrip("?*"), f"A {kind.rstrip('?*')}: the {slot}.")
-            properties.setdefault(slot, {"type": "array", "items": item, "minItems": 1} if kind.endswith("*") else item)
+            properties.setdefault(slot, {"type": "array", "items": item, "minItems": 1} if "*" in kind else item)
     # With a base, what is required may stand there; the checker looks at the whole.
     needed = (
         ["method", *(s for s, k in entries[0].slots.items() if not k.endswith("?"))]

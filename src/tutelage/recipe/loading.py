@@ -186,11 +186,12 @@ class _Loader:
     def _slot(self, key: str, kind: str, node: Node) -> Any:
         if node.value is None and kind.endswith("?"):
             return None
+        kind = kind.rstrip("?")
         if kind.endswith("*"):
             if not isinstance(node.value, tuple) or not node.value:
                 return self.checker.misfit(node, (key,), f"a list of {kind[:-1]}s")
             return tuple(self.checker.component(kind[:-1], n, (key, i)) for i, n in enumerate(node.value))
-        return self.checker.component(kind.rstrip("?"), node, (key,))
+        return self.checker.component(kind, node, (key,))
 
     def _unknown(self, key: str, node: Node, methods: Sequence[Entry], slots: list[str]) -> None:
         others = sorted(e.name for e in self.checker.registry.entries("method") if key in e.slots)

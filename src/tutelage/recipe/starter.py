@@ -45,7 +45,7 @@ def starter(method: str) -> str:
     lines += _comment(f"Run it with: tutelage run {entry.name}.yaml")
     lines += ["", "method:", f"  name: {entry.name}", *_arguments(entry.params, 2)]
     for slot, kind in entry.slots.items():
-        lines += ["", *_slot(known, slot, kind)]
+        lines += ["", *_slot(known, slot, kind, bool(entry.facts.get("student_knows")))]
     lines += ["", *_train(known)]
     measures = [m for m in _PREFERRED["measure"] if known.find("measure", m)]
     if measures:
@@ -117,7 +117,7 @@ def _example(param: Param) -> Any:
     return None
 
 
-def _slot(known: Registry, slot: str, kind: str) -> list[str]:
+def _slot(known: Registry, slot: str, kind: str, knows: bool) -> list[str]:
     bare = kind.rstrip("?*")
     entry = _pick(known, bare, slot)
     needs = {p.name: _example(p) for p in entry.params if p.required}
@@ -128,7 +128,7 @@ def _slot(known: Registry, slot: str, kind: str) -> list[str]:
             numbers = {p.name: p.default for p in entry.params if isinstance(p.default, int)}
             needs |= {k: max(1, numbers[k] // by) for k, by in _SMALLER.items() if k in numbers}
         lines += _arguments(entry.params, 2, needs)
-        if slot != "student":
+        if slot != "student" or knows:
             lines += _comment(
                 "Trained on the spot, and kept for the next run. Your own: the path of a run or model folder.", 2
             )
@@ -138,7 +138,7 @@ def _slot(known: Registry, slot: str, kind: str) -> list[str]:
     else:
         lines += _arguments([*entry.params, *EXTRAS.get(bare, ())], 2, needs)
     head = [f"{slot}:"]
-    if kind.endswith("*"):
+    if "*" in kind:
         head = [f"{slot}:", *(f"  - {lines[0].strip()}", *(f"  {line}" for line in lines[1:]))]
         lines = []
     out = _comment(f"The {slot}. There are: {', '.join(known.names(bare))}.") + head + lines
