@@ -6,6 +6,7 @@ compare samples with each other return a scalar and say so. Bad shapes and value
 
 from __future__ import annotations
 
+from tutelage.losses.complementary import Partition, best_temperature, shared_target, teaching_shares, top_divergence
 from tutelage.losses.confidence import confidence_weights, permute_dark_knowledge
 from tutelage.losses.contrast import critic_gap, noise_contrast
 from tutelage.losses.correlation import interclass_correlation, intraclass_correlation
@@ -20,6 +21,12 @@ from tutelage.losses.divergences import (
     renyi_entropy,
     soft_cross_entropy,
     total_variation,
+)
+from tutelage.losses.experts import (
+    balanced_cross_entropy,
+    grand_teacher,
+    hardest_negative_suppression,
+    mutual_divergence,
 )
 from tutelage.losses.explanations import (
     binary_maps,
@@ -43,6 +50,7 @@ from tutelage.losses.features import (
 )
 from tutelage.losses.layers import Strategy, layer_map, select_layers
 from tutelage.losses.masks import mask_mean, pad_logits
+from tutelage.losses.mentoring import Mentoring, rank_mentors, relative_temperatures, tempered_divergence
 from tutelage.losses.multilabel import binary_cross_entropy
 from tutelage.losses.partial import (
     confidence_target,
@@ -62,6 +70,7 @@ from tutelage.losses.relations import (
     probabilistic_transfer,
     similarity_preserving,
 )
+from tutelage.losses.roles import elect, feedback
 from tutelage.losses.subclasses import (
     class_logits,
     logit_null_space,
@@ -84,12 +93,16 @@ from tutelage.losses.truncated import Fill, Scale, complete, truncate
 
 __all__ = [
     "Fill",
+    "Mentoring",
+    "Partition",
     "Scale",
     "Strategy",
     "angle_cosines",
     "angle_relation",
     "attention_map",
     "attention_transfer",
+    "balanced_cross_entropy",
+    "best_temperature",
     "binary_cross_entropy",
     "binary_maps",
     "channel_correlation",
@@ -109,14 +122,18 @@ __all__ = [
     "decoupled",
     "decoupled_parts",
     "distance_relation",
+    "elect",
     "entropy",
     "exact_plan",
     "explanation_distance",
+    "feedback",
     "flow_matrix",
     "flow_of_solution",
     "grad_cam",
     "gradient_rescaling",
+    "grand_teacher",
     "graph_divergence",
+    "hardest_negative_suppression",
     "hidden_distance",
     "hidden_states",
     "hint",
@@ -127,6 +144,7 @@ __all__ = [
     "layer_map",
     "logit_null_space",
     "mask_mean",
+    "mutual_divergence",
     "neighbour_graph",
     "noise_contrast",
     "norm_and_direction",
@@ -139,10 +157,13 @@ __all__ = [
     "principal_directions",
     "probabilistic_transfer",
     "proximal_plan",
+    "rank_mentors",
+    "relative_temperatures",
     "renyi_entropy",
     "resized",
     "row_similarity",
     "select_layers",
+    "shared_target",
     "similarity_agreement",
     "similarity_preserving",
     "similarity_target",
@@ -155,8 +176,11 @@ __all__ = [
     "subclass_targets",
     "sums_by_class",
     "superclass_contrast",
+    "teaching_shares",
+    "tempered_divergence",
     "token_contrast",
     "top_directions",
+    "top_divergence",
     "top_scale",
     "top_target",
     "total_variation",
