@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import Distillation, LogitDistillation, Stacked
+from tutelage.engine.agreement import summed
 from tutelage.engine.method import Method, Result, Room, Step, Train
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy, permute_dark_knowledge, soft_cross_entropy
@@ -76,9 +77,7 @@ class Inheritance(LogitDistillation):
         if self._mean is None:
             whole = teacher if len(teacher) == len(self._step.batch) else self._step.forward("teacher").logits.detach()
             confidence = _confidence(whole)
-            sums = torch.stack([confidence.sum(), confidence.new_tensor(len(confidence))])
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.all_reduce(sums)
+            sums = summed(torch.stack([confidence.sum(), confidence.new_tensor(len(confidence))]))
             self._mean = sums[0] / sums[1]
         return self._mean
 
