@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
+from tutelage.engine.looking import check_validation
 from tutelage.engine.method import Step
 from tutelage.models.averaging import EMA, SWA, update_bn
-from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import component
 
 if TYPE_CHECKING:
@@ -54,12 +54,8 @@ class _Watching(Callback):
         return new > old + margin if self.metric == "accuracy" else new < old - margin
 
     def started(self, trainer: Trainer) -> None:
-        """Refuse data that would leave it without anything to watch."""
-        if trainer.validation is None:
-            raise InputError(
-                f"callbacks: '{type(self).__tutelage__[1]}' watches the validation {self.metric}, "  # type: ignore[attr-defined]
-                "but the data has no validation split; set data.validation_fraction or leave the callback out"
-            )
+        """Refuse data that would leave it without anything to watch, or with what must not be looked at."""
+        check_validation(trainer, type(self).__tutelage__[1], self.metric)  # type: ignore[attr-defined]
 
 
 @component("callback", "ema")

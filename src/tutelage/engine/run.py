@@ -106,7 +106,8 @@ class Run:
         weights = spec.extras.get("weights")
         if isinstance(weights, Mapping):
             name = slot if generation == 0 else f"{slot}-{generation}"
-            self._train_on_labels(name, slot, module, spec, weights["train"], stream=slot)
+            beside = weights.get("callbacks", ())
+            self._train_on_labels(name, slot, module, spec, weights["train"], stream=slot, own=beside)
         self._restrict(module, spec, slot, generation)
         return module
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from tutelage.data.batch import Batch
 from tutelage.data.loader import Augmentation, Loader, apply
@@ -20,11 +20,11 @@ from tutelage.engine.agreement import agreed
 from tutelage.engine.callbacks import Callback
 from tutelage.engine.faults import find_fault, record_fault
 from tutelage.engine.listening import Listener
+from tutelage.engine.looking import scores_of
 from tutelage.engine.meter import Meter, Noted
 from tutelage.engine.method import Answering, Step, Train
 from tutelage.engine.optimization import Mover, average_gradients, bare, movers, total_norm
 from tutelage.engine.pools import Pool
-from tutelage.engine.predicting import predict, score
 from tutelage.engine.ramps import Ramps
 from tutelage.engine.randomness import derive, reseed
 from tutelage.engine.replicas import Replicas
@@ -332,14 +332,7 @@ class Trainer:
         self.listener.advance(self.stage.name, self.step, self.meter.flush())
 
     def _validate(self) -> None:
-        scores: dict[str, float] = {}
-        if self.validation is not None:
-            subject = self.subject
-
-            def call(inputs: Tensor) -> Tensor:
-                return self.method.predict(subject, inputs)
-
-            scores = score(predict(call, (subject,), self.validation, self.device))
+        scores = scores_of(self) if self.validation is not None else {}
         record: dict[str, Any] = {
             "stage": self.stage.name,
             "epoch": self.epoch,

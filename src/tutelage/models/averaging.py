@@ -85,16 +85,20 @@ class Average:
 
     Args:
         module: The module that is averaged; its state now is the average so far.
+        device: Where the average is kept; ``None`` for where the module is.
 
     Attributes:
         count: How many states were taken in.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, device: torch.device | str | None = None) -> None:
         state = module.state_dict()
         self.count = 0
         self._types = {name: tensor.dtype for name, tensor in state.items()}
-        self._average = {name: tensor.detach().to(_wide(tensor), copy=True) for name, tensor in state.items()}
+        self._average = {
+            name: tensor.detach().to(device or tensor.device, _wide(tensor), copy=True)
+            for name, tensor in state.items()
+        }
 
     def share(self) -> float:
         """Weight of the next state."""

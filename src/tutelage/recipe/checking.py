@@ -25,7 +25,7 @@ EXTRAS: dict[str, tuple[Param, ...]] = {
             "weights",
             Any,
             None,
-            "A run folder, model folder or .safetensors file; or {train: {...}} to train it first.",
+            "A run folder, model folder or .safetensors file; or {train: {...}, callbacks: [...]} to train it first.",
         ),
         Param("freeze", tuple[str, ...], (), "Patterns of parameter names that stay as they are, e.g. stem.*"),
         Param("cache", bool, False, "Of a frozen model: ask it about each sample once; not with augmentation."),
@@ -342,9 +342,10 @@ class Checker:
             return node.value
         if isinstance(node.value, Mapping):
             train = Param("train", TrainSection, REQUIRED, "how to train it")
+            keys = ["train", "callbacks"]
             for key, value in node.value.items():
-                if key != "train":
-                    self.note(f"'weights' has no key '{key}'.", value.where, (*path, key), nearest(key, ["train"]))
+                if key not in keys:
+                    self.note(f"'weights' has no key '{key}'.", value.where, (*path, key), nearest(key, keys))
             if "train" not in node.value:
                 if len(node.value) == 0:
                     self.note(f"'weights' needs the key 'train': {train.doc}.", node.where, (*path, "train"))
@@ -352,8 +353,12 @@ class Checker:
             own = node.value["train"]
             if self.train is not None and isinstance(own.value, Mapping):
                 own = merge(self.train, own, "train")
-            section = self.section(TrainSection, own, (*path, "train"))
-            return BAD if section is BAD else {"train": section}
+            found = {"train": self.section(TrainSection, own, (*path, "train"))}
+            if "callbacks" in node.value:
+                beside = Param("callbacks", Annotated[tuple[Any, ...], Of("callback")], REQUIRED)
+                found["callbacks"] = self.value(beside, node.value["callbacks"], (*path, "callbacks"))
+            bad = BAD in found.values() or (isinstance(found.get("callbacks"), tuple) and BAD in found["callbacks"])
+            return BAD if bad else found
         return self.misfit(node, path, "the path of a run, a model folder or a .safetensors file, or {train: {...}}")
 
 

@@ -117,7 +117,8 @@ def _property(param: Param) -> dict[str, Any]:
     shape = form(param.annotation, param.default)
     out: dict[str, Any]
     if param.name == "weights" and param.annotation is Any:
-        train = {"type": "object", "properties": {"train": _ref("TrainSection")}, "required": ["train"]}
+        keys = {"train": _ref("TrainSection"), "callbacks": {"type": "array", "items": _ref("callback")}}
+        train = {"type": "object", "properties": keys, "required": ["train"]}
         out = {"anyOf": [{"type": "string"}, {**train, "additionalProperties": False}, {"type": "null"}]}
     elif shape.section:
         out = _section(shape.section)
