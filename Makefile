@@ -40,13 +40,13 @@ docs: $(VENV)/.stamp-docs ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 # An interrupted run is resumed by the next call; one that failed does not keep the others from running.
-reproduce: $(VENV)/.stamp-base ## Run every shipped recipe below runs/reproduce and write results/foundation.md
+reproduce: $(VENV)/.stamp-base ## Run every shipped recipe below runs/reproduce and write what came out into results/
 	@status=0; for recipe in recipes/*.yaml recipes/*/*.yaml; do [ -e "$$recipe" ] || continue; \
 		run="runs/reproduce/$${recipe#recipes/}"; run="$${run%.yaml}"; echo "== $$recipe"; \
 		if [ -e "$$run/report.json" ]; then echo "done already: $$run"; continue; fi; \
 		if [ -e "$$run" ]; then $(BIN)/tutelage resume "$$run"; else $(BIN)/tutelage run "$$recipe" --run-dir "$$run"; fi; \
 		code=$$?; [ $$code -ne 130 ] || exit 130; [ $$code -eq 0 ] || status=1; done; \
-	$(BIN)/python results/make.py foundation && exit $$status
+	$(BIN)/python results/make.py foundation distill-vision && exit $$status
 
 bench: $(VENV)/.stamp-bench ## Run the benchmarks, each of which prints a ratio, and write results/benchmarks.md
 	@status=0; for script in benchmarks/bench_*.py; do [ -e "$$script" ] || continue; \

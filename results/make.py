@@ -1,4 +1,4 @@
-"""Writes the pages of results/ from what runs and benchmarks left: `python results/make.py [benchmarks|foundation]`.
+"""Writes the pages of results/ from what runs and benchmarks left: `python results/make.py [page ...]`.
 
 Nothing on a page is written by hand: a number that is not there was not measured.
 """
@@ -19,6 +19,12 @@ from tutelage.report.text import full, value
 
 ROOT = Path(__file__).resolve().parents[1]
 NONE = "-"
+_FIRST = frozenset(
+    (
+        *("quickstart", "supervised", "kd", "rkd", "ttm", "wttm", "topkd"),
+        *("fitnet", "attention-transfer", "layer-selection", "born-again"),
+    )
+)
 
 
 def benchmarks(root: Path) -> str:
@@ -48,11 +54,25 @@ def benchmarks(root: Path) -> str:
 
 
 def foundation(root: Path) -> str:
-    """The page of the shipped recipes and the distillation methods, from runs/reproduce and results/raw/distill."""
+    """The page of the first recipes and methods, from runs/reproduce and results/raw/distill."""
+    return _page(["# Foundation", *_recipes(root, _FIRST.__contains__)])
+
+
+def distill_vision(root: Path) -> str:
+    """The page of the vision methods that came after, likewise; and the comparison of the shelf, where it was run."""
+    parts = ["# Distilling vision models", *_recipes(root, lambda name: name not in _FIRST)]
+    shelf = root / "results" / "raw" / "vision-shelf.json"
+    return _page([*parts, *(_shelf(_read(shelf)) if shelf.is_file() else ())])
+
+
+def _recipes(root: Path, wanted: Callable[[str], bool]) -> Iterable[str]:
+    """What came out of shipped recipes and of experiments with their methods."""
     rows, notes, machines = [], [], []
     home = root / "recipes"
     for path in sorted(home.rglob("*.yaml"), key=lambda p: (len(p.relative_to(home).parts), p)):
         name = path.relative_to(home).with_suffix("")
+        if not wanted(name.name):
+            continue
         folder = root / "runs" / "reproduce" / name
         try:
             report = load_report(folder)
@@ -69,17 +89,23 @@ def foundation(root: Path) -> str:
         machines.append(_where(manifest))
         rows.append(_recipe_row(str(name), report))
     heads = ["recipe", "method", "metric", "teacher", "student", "control", "gap recovered", "agreement", "ECE", "time"]
-    parts = [
-        "# Foundation",
+    yield (
         "Written by `make reproduce`, which runs every recipe below `recipes/`. Intervals are 95 % bootstrap intervals "
         "over the test samples of one run. The control is the same student, trained as long on the same batches "
-        "without transfer.",
-        *_section("Shipped recipes", heads, rows),
-        "\n".join(notes),
-        "\n".join(f"Measured on {machine}." for machine in dict.fromkeys(machines)),
-        *_methods(root / "results" / "raw" / "distill"),
-    ]
-    return _page(parts)
+        "without transfer."
+    )
+    yield from _section("Shipped recipes", heads, rows)
+    yield "\n".join(notes)
+    yield "\n".join(f"Measured on {machine}." for machine in dict.fromkeys(machines))
+    yield from _methods(root / "results" / "raw" / "distill", wanted)
+
+
+def _shelf(record: Mapping[str, Any]) -> Iterable[str]:
+    """A comparison of methods on one pair, as `tutelage compare --json` says it."""
+    yield f"## {record['title']}"
+    yield str(record["setup"])
+    yield _pivot(record["rows"])
+    yield str(record.get("note", ""))
 
 
 def _recipe_row(name: str, report: Mapping[str, Any]) -> list[str]:
@@ -102,12 +128,12 @@ def _recipe_row(name: str, report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _methods(folder: Path) -> Iterable[str]:
+def _methods(folder: Path, wanted: Callable[[str], bool]) -> Iterable[str]:
     """A section for each file that an experiment left: mean over seeds with its interval."""
-    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    found = [_read(path) for path in sorted(folder.glob("*.json")) if wanted(path.stem)]
     if not found:
         return
-    yield "## Distillation methods"
+    yield "## Experiments"
     yield "Each table is one experiment: means over seeds, with 95 % intervals."
     for entry in found:
         yield f"### {entry['method']}: {entry['what']}"
@@ -184,7 +210,11 @@ def _page(parts: Iterable[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-PAGES: dict[str, Callable[[Path], str]] = {"benchmarks": benchmarks, "foundation": foundation}
+PAGES: dict[str, Callable[[Path], str]] = {
+    "benchmarks": benchmarks,
+    "foundation": foundation,
+    "distill-vision": distill_vision,
+}
 
 
 def main(names: Sequence[str]) -> int:

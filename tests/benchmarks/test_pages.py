@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from results.make import benchmarks, foundation
+from results.make import benchmarks, distill_vision, foundation
 
 from tutelage import api
 from tutelage.report.text import full
@@ -52,7 +52,7 @@ def test_foundation(tmp_path: Path) -> None:
     recipe = tmp_path / "recipes" / "distill" / "kd.yaml"
     recipe.parent.mkdir(parents=True)
     recipe.write_text(RECIPE)
-    (tmp_path / "recipes" / "first.yaml").write_text(RECIPE)
+    (tmp_path / "recipes" / "quickstart.yaml").write_text(RECIPE)
     assert "`distill/kd` has not been run." in foundation(tmp_path)
     finished = api.run(recipe, run_dir=tmp_path / "runs" / "reproduce" / "distill" / "kd")
     arrived = finished.report["arrived"]
@@ -61,7 +61,7 @@ def test_foundation(tmp_path: Path) -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:6] == ["kd", "accuracy", *(full("accuracy", arrived[k]) for k in ("source", "after", "baseline"))]
     assert cells[7] == full("agreement", finished.report["fidelity"]["agreement"])
-    assert "`first` has not been run." in page
+    assert "`quickstart` has not been run." in page
     assert "`distill/kd` has not been run." not in page
 
     recipe.write_text(RECIPE.replace("hidden: [8]", "hidden: [9]"))
@@ -88,3 +88,19 @@ def test_experiments(tmp_path: Path) -> None:
     (folder / "broken.json").write_text("{")
     with pytest.raises(SystemExit, match=r"broken\.json"):
         foundation(tmp_path)
+
+
+def test_later_methods_have_a_page_of_their_own(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipes" / "distill" / "cat-kd.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(RECIPE)
+    raw = tmp_path / "results" / "raw"
+    (raw / "distill").mkdir(parents=True)
+    rows = [{"name": "cat", "metric": "accuracy", "mean": 0.5, "low": 0.4, "high": 0.6, "n_seeds": 3}]
+    record = {"method": "cat-kd", "what": "maps?", "setup": "digits", "rows": rows, "note": "as expected"}
+    (raw / "distill" / "cat-kd.json").write_text(json.dumps(record))
+    (raw / "vision-shelf.json").write_text(json.dumps({"title": "The shelf", "setup": "one pair", "rows": rows}))
+    page = distill_vision(tmp_path)
+    assert "`distill/cat-kd` has not been run." in page
+    assert page.count("| cat | 0.5 [0.4, 0.6] | 3 |") == 2
+    assert "cat-kd" not in foundation(tmp_path)
