@@ -244,11 +244,20 @@ class LogitDistillation(Distillation):
         Raises:
             InputError: The class counts differ.
         """
-        counts = {name: room.look(name).logits.shape[-1] for name in ("teacher", "student")}
-        if counts["teacher"] != counts["student"]:
-            raise InputError(
-                f"the teacher names {counts['teacher']} classes and the student {counts['student']}: this method "
-                "compares their logits class by class. Give both heads of the same size, or use a method that compares "
-                "features or "
-                "relations, such as 'rkd'"
-            )
+        same_classes(room)
+
+
+def same_classes(room: Room) -> None:
+    """Refuse a pair that names different classes, before anything is trained.
+
+    Raises:
+        InputError: The class counts differ.
+    """
+    counts = {name: room.look(name).logits.shape[-1] for name in ("teacher", "student")}
+    if counts["teacher"] != counts["student"]:
+        raise InputError(
+            f"the teacher names {counts['teacher']} classes and the student {counts['student']}: this method "
+            "compares their logits class by class. Give both heads of the same size, or use a method that compares "
+            "features or "
+            "relations, such as 'rkd'"
+        )

@@ -48,6 +48,7 @@ from tutelage.losses.features import (
     hint,
     structured_cosine,
 )
+from tutelage.losses.inner import implicit_vector, virtual_step
 from tutelage.losses.layers import Strategy, layer_map, select_layers
 from tutelage.losses.masks import mask_mean, pad_logits
 from tutelage.losses.mentoring import Mentoring, rank_mentors, relative_temperatures, tempered_divergence
@@ -79,6 +80,14 @@ from tutelage.losses.subclasses import (
     subclass_scores,
     subclass_targets,
 )
+from tutelage.losses.synthesis import (
+    agreed_divergence,
+    category_contrast,
+    clamped_jensen_shannon,
+    class_balance,
+    statistics_distance,
+    suspicion,
+)
 from tutelage.losses.token_graphs import (
     context_distance,
     context_similarity,
@@ -97,6 +106,7 @@ __all__ = [
     "Partition",
     "Scale",
     "Strategy",
+    "agreed_divergence",
     "angle_cosines",
     "angle_relation",
     "attention_map",
@@ -105,9 +115,12 @@ __all__ = [
     "best_temperature",
     "binary_cross_entropy",
     "binary_maps",
+    "category_contrast",
     "channel_correlation",
+    "clamped_jensen_shannon",
     "class_activation_maps",
     "class_attention",
+    "class_balance",
     "class_logits",
     "complete",
     "confidence_target",
@@ -137,6 +150,7 @@ __all__ = [
     "hidden_distance",
     "hidden_states",
     "hint",
+    "implicit_vector",
     "interclass_correlation",
     "intraclass_correlation",
     "jensen_shannon",
@@ -170,12 +184,14 @@ __all__ = [
     "sinkhorn_plan",
     "smoothed_labels",
     "soft_cross_entropy",
+    "statistics_distance",
     "structured_cosine",
     "subclass_divergence",
     "subclass_scores",
     "subclass_targets",
     "sums_by_class",
     "superclass_contrast",
+    "suspicion",
     "teaching_shares",
     "tempered_divergence",
     "token_contrast",
@@ -187,5 +203,6 @@ __all__ = [
     "transport_cost",
     "truncate",
     "ttm",
+    "virtual_step",
     "wttm",
 ]
