@@ -279,7 +279,7 @@ def test_all_mistakes_at_once_with_their_places(tmp_path: Path) -> None:
 
 
 def test_slots_must_fit_the_method(mapping: dict[str, Any]) -> None:
-    assert "takes no 'peers'; it takes teacher, student, data. 'peers' belongs to fx-own." in said(
+    assert "takes no 'peers'; it takes teacher, student, data. 'peers' belongs to bd-kd, fx-own." in said(
         mapping, "method=fx-inherit"
     )
     del mapping["student"]
@@ -355,3 +355,17 @@ def test_the_users_own_components(mapping: dict[str, Any]) -> None:
         load_recipe(mapping, ["train.optimizer={name: 'tutelage_fixture.parts:sgd', lr: -3}"]).train.optimizer.build(
             ["p"]
         )
+
+
+def test_a_list_may_be_left_out_where_the_method_says_so() -> None:
+    whole = {
+        "method": "bd-kd",
+        "teacher": {"model": "mlp"},
+        "student": {"model": "mlp"},
+        "data": "digits",
+    }
+    assert set(load_recipe(whole).models) == {"teacher", "student"}
+    several = load_recipe({**whole, "peers": [{"model": "mlp"}, {"model": "convnet"}]})
+    assert set(several.models) == {"teacher", "student", "peers-1", "peers-2"}
+    assert load_recipe({**whole, "peers": None}).slots["peers"] is None
+    assert "peers: found [] (a list), expected a list of models" in said({**whole, "peers": []})

@@ -6,6 +6,7 @@ compare samples with each other return a scalar and say so. Bad shapes and value
 
 from __future__ import annotations
 
+from tutelage.losses.balanced import balance, balanced_divergence
 from tutelage.losses.complementary import Partition, best_temperature, shared_target, teaching_shares, top_divergence
 from tutelage.losses.confidence import confidence_weights, permute_dark_knowledge
 from tutelage.losses.contrast import critic_gap, noise_contrast
@@ -111,7 +112,9 @@ __all__ = [
     "angle_relation",
     "attention_map",
     "attention_transfer",
+    "balance",
     "balanced_cross_entropy",
+    "balanced_divergence",
     "best_temperature",
     "binary_cross_entropy",
     "binary_maps",
