@@ -19,17 +19,10 @@ from torch import nn
 import tutelage
 from tutelage.engine import checkpoint
 from tutelage.recipe.errors import RunError
+from tutelage.recipe.index import cache_root
 from tutelage.recipe.spec import fingerprint
 
 _ROOMS = ("engine", "models", "data", "losses")
-
-
-def cache_root() -> Path:
-    """Where trained weights are kept: ``$TUTELAGE_CACHE``, or ``tutelage`` in the user's cache folder."""
-    own = os.environ.get("TUTELAGE_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage"
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from tutelage.models.participant import Participant
 from tutelage.models.remembered import Remembered
 from tutelage.models.stored import Stored
 from tutelage.recipe.errors import InputError, Problem
+from tutelage.recipe.index import cache_root
 from tutelage.recipe.registry import registry
 from tutelage.recipe.spec import Recipe, Spec, StoreSection, bare, fingerprint, plain
 
@@ -179,7 +180,7 @@ def _opened(trainer: Trainer, participant: Participant, keeping: Keeping) -> Sto
     ids, batch = ids_of(trainer.examples), trainer.settings.batch_size
     about: dict[str, Any] = {"identity": identity, "seed": trainer.loader.seed, "views": section.views}
     key = cache.key_of(**about, layout=repr(layout), ids=fingerprint(ids.tolist()), batch=batch)
-    folder = Path(section.path).expanduser() if section.path else cache.cache_root() / "stores" / key
+    folder = Path(section.path).expanduser() if section.path else cache_root() / "stores" / key
     try:
         return Store(folder, **about, ids=ids, layout=layout, batch=batch)
     except InputError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import hashlib
 import importlib
 import importlib.util
 import re
@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tutelage.recipe.errors import InputError, article, nearest
-from tutelage.recipe.scan import REQUIRED, Definition, Module, Param, Signature, Sources, marked, signature
+from tutelage.recipe.index import Header, Index
+from tutelage.recipe.scan import REQUIRED, Param, Signature, Sources, signature
 
 __all__ = ["KINDS", "REQUIRED", "Entry", "Param", "Registry", "component", "method", "registry"]
 
@@ -252,19 +253,19 @@ def scan(roots: Mapping[str, Path], searched: Iterable[tuple[str, str]], unread:
     """
     sources, notes, entries = Sources(roots), list(unread), dict[tuple[str, str], Entry]()
     found: list[Entry] = []
+    digest = hashlib.sha256("\n".join(f"{name} {root}" for name, root in sorted(roots.items())).encode())
+    index = Index(digest.hexdigest()[:16])
     for package, name in searched:
         for dotted, path in _files(roots, name):
             try:
-                text = path.read_text(encoding="utf-8")
-                if "@" not in text or ("component(" not in text and "method(" not in text):
-                    continue
-                module = sources.add(dotted, path, text)
-                for entry in _entries(sources, module, package):
+                for header in index.read(dotted, path):
+                    entry = _entry(sources, dotted, path, package, header)
                     if (entry.module, entry.qualname) not in entries:
                         entries[entry.module, entry.qualname] = entry
                         found.append(entry)
             except (OSError, SyntaxError, UnicodeDecodeError) as error:
                 notes.append(f"{path}: {error}")
+    index.keep()
     return Registry(found, notes)
 
 
@@ -282,35 +283,33 @@ def _files(roots: Mapping[str, Path], name: str) -> Iterable[tuple[str, Path]]:
     return out
 
 
-def _entries(sources: Sources, module: Module, package: str) -> Iterable[Entry]:
-    for node, called, values, keywords in marked(module):
-        names = ("kind", "name") if called == "component" else ("name",)
-        given = {**dict(zip(names, values, strict=False)), **keywords}
-        if called == "method":
-            given["kind"] = "method"
-        if "kind" not in given or "name" not in given:
-            raise InputError(f"{module.path}:{node.lineno}: @{called} needs {' and '.join(names)}")
-        yield _entry(sources, module, package, node, given)
-
-
-def _entry(sources: Sources, module: Module, package: str, node: Definition, given: Mapping[str, str]) -> Entry:
-    summary = (ast.get_docstring(node) or "").strip().split("\n")[0]
-    title = summary.rstrip(".")
+def _entry(sources: Sources, module: str, path: Path, package: str, header: Header) -> Entry:
+    names = ("kind", "name") if header.called == "component" else ("name",)
+    given = {**dict(zip(names, header.values, strict=False)), **header.keywords}
+    if header.called == "method":
+        given["kind"] = "method"
+    if "kind" not in given or "name" not in given:
+        raise InputError(f"{path}:{header.line}: @{header.called} needs {' and '.join(names)}")
+    title = header.summary.rstrip(".")
     if given["kind"] == "method":
-        heading = (ast.get_docstring(module.tree) or "").strip().split("\n")[0]
-        after = re.match(r"[^:(]{1,60}:\s*([^(]+)", heading)
+        after = re.match(r"[^:(]{1,60}:\s*([^(]+)", header.heading)
         title = after[1].strip().rstrip(".") if after else title
+
+    def read() -> Signature:
+        source = sources.add(module, path, path.read_text(encoding="utf-8"))
+        return signature(sources, source, source.definitions[header.name])
+
     return Entry(
         kind=given["kind"],
         name=given["name"],
-        module=module.name,
-        qualname=node.name,
+        module=module,
+        qualname=header.name,
         package=package,
-        summary=summary,
+        summary=header.summary,
         title=title,
         paper=given.get("paper", ""),
         route=given.get("route", ""),
-        path=module.path,
-        line=node.lineno,
-        _read=lambda: signature(sources, module, node),
+        path=path,
+        line=header.line,
+        _read=read,
     )
