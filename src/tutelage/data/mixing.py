@@ -42,6 +42,43 @@ def soft_labels(labels: Tensor, classes: int, name: str) -> Tensor:
     return functional.one_hot(labels, classes).float()
 
 
+def mixed_labels(labels: Tensor, other: Tensor, share: Tensor, classes: int, name: str) -> Tensor:
+    """``[batch, classes]`` float32; samples that have no label, none of them, keep having none.
+
+    Args:
+        labels: ``[batch]`` int64, or mixed already.
+        other: ``[batch]`` int64: the partner of each.
+        share: ``[batch]``: how much of a sample's own label stays.
+        classes: Number of classes.
+        name: What mixes, for errors.
+
+    Raises:
+        InputError: Some of the samples have no label.
+    """
+    if not labels.is_floating_point() and bool((labels == -1).all()):
+        return labels
+    whole = soft_labels(labels, classes, name)
+    return torch.lerp(whole[other], whole, share[:, None].to(whole.dtype))
+
+
+def blended(batch: Batch, other: Tensor, share: Tensor, classes: int, name: str) -> Batch:
+    """Each sample and its label mixed with its partner's.
+
+    Args:
+        batch: Inputs of any shape.
+        other: ``[batch]`` int64: the partner of each.
+        share: ``[batch]``: how much of a sample stays.
+        classes: Number of classes.
+        name: What mixes, for errors.
+
+    Raises:
+        InputError: Some of the samples have no label.
+    """
+    weight = share.to(batch.inputs.dtype).view(-1, *(1 for _ in batch.inputs.shape[1:]))
+    inputs = torch.lerp(batch.inputs[other], batch.inputs, weight)
+    return batch.with_(inputs=inputs, labels=mixed_labels(batch.labels, other, share, classes, name))
+
+
 class _Mixing:
     """What the two have in common: the draw, the partner and the labels.
 
@@ -74,13 +111,6 @@ class _Mixing:
         mixed = uniform(seeds, 1) < self.p
         return torch.where(mixed, beta(seeds, 0, self.alpha), 1.0)
 
-    def labelled(self, batch: Batch, other: Tensor, share: Tensor) -> Tensor:
-        """``[batch, classes]`` float32; samples that have no label, none of them, keep having none."""
-        if not batch.labels.is_floating_point() and bool((batch.labels == -1).all()):
-            return batch.labels
-        labels = soft_labels(batch.labels, self.classes, self.name)
-        return torch.lerp(labels[other], labels, share[:, None].to(labels.dtype))
-
 
 @component("augment", "mixup")
 class Mixup(_Mixing):
@@ -99,9 +129,7 @@ class Mixup(_Mixing):
             InputError: Some of the samples have no label.
         """
         other, share = partners(batch.seeds), self.share(self.deciding(batch.seeds))
-        weight = share.to(batch.inputs.dtype).view(-1, *(1 for _ in batch.inputs.shape[1:]))
-        inputs = torch.lerp(batch.inputs[other], batch.inputs, weight)
-        return batch.with_(inputs=inputs, labels=self.labelled(batch, other, share))
+        return blended(batch, other, share, self.classes, self.name)
 
 
 @component("augment", "cutmix")
@@ -129,7 +157,7 @@ class CutMix(_Mixing):
         box = (rows[:, :, None] & columns[:, None, :])[:, None]
         share = 1.0 - box.flatten(1).float().mean(1)
         inputs = torch.where(box, batch.inputs[other], batch.inputs)
-        return batch.with_(inputs=inputs, labels=self.labelled(batch, other, share))
+        return batch.with_(inputs=inputs, labels=mixed_labels(batch.labels, other, share, self.classes, self.name))
 
     def _within(self, centre: Tensor, ratio: Tensor, length: int) -> Tensor:
         """``[batch, length]`` bool: which places the box covers along one axis."""

@@ -169,6 +169,13 @@ class Stacked(Distillation):
                 f"also: {', '.join(whole)} compares on batches of its own in every step, to which no loss can be "
                 "added; with `sampler` another method can use such batches"
             )
+        # The batches that the first one asks for are what all are compared on.
+        self.sampler, first.sampler = first.sampler, None
+        hard = [type(o).__name__ for o in others if o.hard_labels]
+        if hard and self.sampler is not None and self.sampler.mixes:
+            raise InputError(
+                f"also: {', '.join(hard)} needs each sample's own class, and {type(first).__name__} mixes labels"
+            )
         self.first = first
         self.others = nn.ModuleList(others)
 

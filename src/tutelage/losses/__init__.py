@@ -73,6 +73,7 @@ from tutelage.losses.relations import (
     similarity_preserving,
 )
 from tutelage.losses.roles import elect, feedback
+from tutelage.losses.spread import unit_spread
 from tutelage.losses.subclasses import (
     class_logits,
     logit_null_space,
@@ -206,6 +207,7 @@ __all__ = [
     "transport_cost",
     "truncate",
     "ttm",
+    "unit_spread",
     "virtual_step",
     "wttm",
 ]
