@@ -7,6 +7,7 @@ compare samples with each other return a scalar and say so. Bad shapes and value
 from __future__ import annotations
 
 from tutelage.losses.balanced import balance, balanced_divergence
+from tutelage.losses.cka import linear_cka
 from tutelage.losses.complementary import Partition, best_temperature, shared_target, teaching_shares, top_divergence
 from tutelage.losses.confidence import confidence_weights, permute_dark_knowledge
 from tutelage.losses.contrast import critic_gap, noise_contrast
@@ -160,6 +161,7 @@ __all__ = [
     "jensen_shannon",
     "kl_divergence",
     "layer_map",
+    "linear_cka",
     "logit_null_space",
     "mask_mean",
     "mutual_divergence",

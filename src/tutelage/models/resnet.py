@@ -64,6 +64,7 @@ class _Block(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
+        self.residual = True
         self.stride, self.padding = stride, after - before
         self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(after)
@@ -72,6 +73,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+        if not self.residual:
+            return torch.relu(inner)
         shortcut = x[:, :, :: self.stride, :: self.stride]
         if self.padding:
             low = self.padding // 2
