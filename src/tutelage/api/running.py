@@ -226,7 +226,7 @@ def _carry(run: Run) -> Mapping[str, Any]:
     if run.accelerator.is_main_process:
         student = next(r for r in reversed(method.results(run)) if r.role == "recipient")
         first, *others = student.modules
-        _save(run, first, "student", run.folder.path / "model")
+        _save(run, first, "student", run.folder.path / "model", student.spec)
         for place, member in enumerate(others, 1):
             taught = next((name for name in _source_names(recipe) if run.models.get(name) is member), "student")
             _save(run, member, taught, run.folder.path / "model" / "members" / str(place))
@@ -238,13 +238,13 @@ def _carry(run: Run) -> Mapping[str, Any]:
     return report
 
 
-def _save(run: Run, module: nn.Module, name: str, folder: Path) -> None:
-    """Write a model as what its slot says it is, adapters merged."""
+def _save(run: Run, module: nn.Module, name: str, folder: Path, spec: Spec | None = None) -> None:
+    """Write a model as what its slot, or its maker, says it is, adapters merged."""
     from tutelage.models.adapters.base import adapted, merge
     from tutelage.models.channels import seen
     from tutelage.models.weights import describe, save_weights
 
-    spec = run.recipe.models[name]
+    spec = spec or run.recipe.models[name]
     whole = merge(copy.deepcopy(module)) if adapted(module) else module
     info = seen(run.splits.info, spec.extras.get("channels"))
     save_weights(whole, folder, describe(spec.name, spec.args, info))

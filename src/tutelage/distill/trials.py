@@ -14,14 +14,16 @@ from tutelage.engine.randomness import reseed
 from tutelage.engine.run import Run
 from tutelage.engine.supervised import LabelTraining
 from tutelage.measure import Predicted
+from tutelage.models.channels import see, seen
 from tutelage.recipe.spec import Spec, TrainSection
 
 
 def begun(run: Run, spec: Spec, *place: str | int) -> nn.Module:
     """A model on the run's device, initialised for a place in the run: the same place gives the same start."""
     reseed(run.recipe.seed, *place)
-    module: nn.Module = spec.build(run.splits.info)
-    return module.to(run.accelerator.device)
+    channels = spec.extras.get("channels")
+    module: nn.Module = spec.build(seen(run.splits.info, channels))
+    return see(module, channels).to(run.accelerator.device)
 
 
 def on_labels(run: Run, name: str, student: nn.Module, settings: TrainSection | None = None) -> Train:

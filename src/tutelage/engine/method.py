@@ -19,7 +19,7 @@ from tutelage.models.participant import Participant, observing
 from tutelage.models.remembered import Remembered
 from tutelage.models.stored import Stored
 from tutelage.recipe.errors import Problem
-from tutelage.recipe.spec import Recipe, TrainSection
+from tutelage.recipe.spec import Recipe, Spec, TrainSection
 
 if TYPE_CHECKING:
     from tutelage.engine.run import Run
@@ -159,6 +159,7 @@ class Result:
         role: ``recipient`` for the one that the report is about, ``other`` for the rest of what a method makes.
         modules: The models behind it, for its cost; the first is what the run hands on.
         stages: The stages that made it, for its cost; ``None`` for all that the method did.
+        spec: How its first model is built again, where that is not what the recipe's student says.
     """
 
     name: str
@@ -166,6 +167,7 @@ class Result:
     role: Literal["recipient", "other", "source", "baseline"]
     modules: tuple[nn.Module, ...]
     stages: tuple[str, ...] | None = None
+    spec: Spec | None = None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ from tutelage.losses.relations import (
     similarity_preserving,
 )
 from tutelage.losses.roles import elect, feedback
+from tutelage.losses.semantics import class_semantics, classifier_gradient
 from tutelage.losses.spread import unit_spread
 from tutelage.losses.subclasses import (
     class_logits,
@@ -127,6 +128,8 @@ __all__ = [
     "class_attention",
     "class_balance",
     "class_logits",
+    "class_semantics",
+    "classifier_gradient",
     "complete",
     "confidence_target",
     "confidence_weights",

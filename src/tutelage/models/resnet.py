@@ -26,12 +26,19 @@ class ResNet(nn.Module):
         data: What it is built for.
         depth: Weighted layers: 8, 14, 20, 32, 44, 56, 110 or any other 6n + 2.
         width: Channels of the first stage; the second has twice, the third four times as many.
+        blocks: Blocks of each of the three stages, instead of as many in each as ``depth`` says.
     """
 
     standard_taps: ClassVar[Mapping[str, str]] = {"embedding": "head:input", "features": "blocks", "classifier": "head"}
 
     def __init__(
-        self, data: DataInfo, /, *, depth: Annotated[int, Ge(8)] = 20, width: Annotated[int, Ge(1)] = 16
+        self,
+        data: DataInfo,
+        /,
+        *,
+        depth: Annotated[int, Ge(8)] = 20,
+        width: Annotated[int, Ge(1)] = 16,
+        blocks: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)], Annotated[int, Ge(1)]] | None = None,
     ) -> None:
         super().__init__()
         count, rest = divmod(depth - 2, 6)
@@ -43,10 +50,10 @@ class ResNet(nn.Module):
         )
         self.blocks = nn.Sequential()
         before = width
-        for stage in range(3):
+        for stage, many in enumerate(blocks or (count,) * 3):
             after = width * 2**stage
-            blocks = [_Block(before if i == 0 else after, after, 2 if stage and i == 0 else 1) for i in range(count)]
-            self.blocks.append(nn.Sequential(*blocks))
+            each = [_Block(before if i == 0 else after, after, 2 if stage and i == 0 else 1) for i in range(many)]
+            self.blocks.append(nn.Sequential(*each))
             before = after
         self.head = nn.Linear(before, data.classes)
         for part in self.modules():

@@ -38,7 +38,8 @@ def needs_positional(spec: Spec) -> bool:
     """Whether a component asks for what only the engine can supply."""
     if spec.foreign:
         module, _, attribute = spec.name.partition(":")
-        return bool(runtime_params(imported(module, attribute, f"the {spec.kind} '{spec.name}'"))[1])
+        params, leading, _ = runtime_params(imported(module, attribute, f"the {spec.kind} '{spec.name}'"))
+        return bool(leading) or (bool(params) and params[0].name in SUPPLIED.get(spec.kind, ()))
     return bool(registry().get(spec.kind, spec.name).positional)
 
 
