@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tutelage.distill.base import mistake
 from tutelage.recipe.checking import Checker
 from tutelage.recipe.errors import Problem
 from tutelage.recipe.registry import registry
@@ -170,7 +171,6 @@ def unfit_values(student: Spec, options: Mapping[str, Sequence[Any]], of: Spec) 
             checker.component("model", from_python(described), ("method", "space", key))
             for problem in checker.problems:
                 text = f"space.{key} holds {value!r}: {problem.message}"
-                where = of.place
-                yield Problem(text, ("method", "space", key), where.file, where.line, where.column, problem.hint)
+                yield mistake(of, text, problem.hint, "method", "space", key)
             if checker.problems:
                 return

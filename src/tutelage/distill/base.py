@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from tutelage.engine.run import Run
 
 
+def mistake(spec: Spec, message: str, hint: str = "", *path: str | int) -> Problem:
+    """A problem at the place where a recipe names a component."""
+    return Problem(message, path, spec.place.file, spec.place.line, spec.place.column, hint)
+
+
+def own_stages(recipe: Recipe, name: str) -> list[Problem]:
+    """What is wrong where a method that makes its own stages is one of a sequence."""
+    if recipe.method.name == name and not recipe.stages:
+        return []
+    hint = f"Use `method: {name}` without `stages`."
+    return [mistake(recipe.method, f"{name} makes its own stages.", hint, "stages")]
+
+
 def sequence(method: Method, run: Run, name: str) -> Iterator[Train]:
     """One stage over all the recipe's models, or the recipe's ``stages``: each goes on with the models of the last.
 

@@ -6,7 +6,7 @@ import copy
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 from torch import nn
@@ -14,12 +14,11 @@ from torch import nn
 from tutelage.data.batch import Batch
 from tutelage.data.seeds import shuffle
 from tutelage.distill.architecture_search import Choice, Space, at_random, evolve, spec_of, unfit_values
-from tutelage.distill.base import Distillation
+from tutelage.distill.base import Distillation, mistake, own_stages
 from tutelage.distill.kd import KD
 from tutelage.distill.trials import accuracy, begun, by_teacher, on_labels, predictions
 from tutelage.distill.untrained_pairs import Candidate, Judge, similarities
 from tutelage.engine.method import Method, Result, Room, Train
-from tutelage.engine.run import Run
 from tutelage.engine.terms import Losses
 from tutelage.measure.proxies import PROXIES
 from tutelage.measure.ranking import rank_agreement, summed_ranks
@@ -29,6 +28,9 @@ from tutelage.recipe.registry import method, registry
 from tutelage.recipe.runfolder import atomic_write
 from tutelage.recipe.spec import Recipe, Spec, plain
 from tutelage.recipe.types import Of, Ramped
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
 
 SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = {
     # The paper's S0: blocks of each stage.
@@ -160,14 +162,13 @@ class DisWOT(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
         """An untaught teacher, a space that the student's model does not have, objectives that compare nothing."""
-        problems = Distillation.check(recipe)
+        problems = [*Distillation.check(recipe), *own_stages(recipe, "diswot")]
+        if recipe.stages:
+            return problems
 
         def note(message: str, hint: str, *path: str, of: Spec = recipe.method) -> None:
-            problems.append(Problem(message, path, of.place.file, of.place.line, of.place.column, hint))
+            problems.append(mistake(of, message, hint, *path))
 
-        if recipe.stages or recipe.method.name != "diswot":
-            note("diswot makes its own stages.", "Leave `stages` out.", "stages")
-            return problems
         student, args = recipe.slots.get("student"), recipe.method.args
         for key in ("objective", "proxy"):
             other = args[key]

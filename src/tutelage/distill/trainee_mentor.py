@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 from torch import nn
 
-from tutelage.distill.base import Distillation
+from tutelage.distill.base import Distillation, mistake, own_stages
 from tutelage.distill.kd import KD
 from tutelage.distill.trials import accuracy, begun, by_teacher, on_labels, predictions, sample
 from tutelage.engine.method import Method, Result, Room, Step, Train
-from tutelage.engine.run import Run
 from tutelage.engine.terms import Losses
 from tutelage.measure.landscape import loss_landscape, successive_gradients
 from tutelage.measure.reuse import consecutive_cka, dropped_and_swapped
@@ -23,6 +22,9 @@ from tutelage.recipe.errors import Problem
 from tutelage.recipe.registry import method
 from tutelage.recipe.spec import Recipe, Spec
 from tutelage.recipe.types import Ramped
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
 
 Probe = Literal["landscape", "cka", "gradients", "blocks"]
 
@@ -100,14 +102,13 @@ class TraineeMentor(Method):
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
         """An untaught teacher, a student with its skip connections, and keys that do not fit together."""
-        problems = Distillation.check(recipe)
+        problems = [*Distillation.check(recipe), *own_stages(recipe, "trainee-mentor")]
+        if recipe.stages:
+            return problems
 
         def note(message: str, hint: str, *path: str, of: Spec = recipe.method) -> None:
-            problems.append(Problem(message, path, of.place.file, of.place.line, of.place.column, hint))
+            problems.append(mistake(of, message, hint, *path))
 
-        if recipe.stages or recipe.method.name != "trainee-mentor":
-            note("trainee-mentor makes its own stages.", "Leave `stages` out.", "stages")
-            return problems
         student, args = recipe.slots.get("student"), recipe.method.args
         if isinstance(student, Spec):
             if student.name != "plain":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,13 @@ from tutelage.data.splits import Examples
 from tutelage.engine.method import Method, Train
 from tutelage.engine.predicting import predict
 from tutelage.engine.randomness import reseed
-from tutelage.engine.run import Run
 from tutelage.engine.supervised import LabelTraining
 from tutelage.measure import Predicted
 from tutelage.models.channels import see, seen
 from tutelage.recipe.spec import Spec, TrainSection
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
 
 
 def begun(run: Run, spec: Spec, *place: str | int) -> nn.Module:
@@ -40,6 +43,7 @@ def by_teacher(
     settings: TrainSection | None = None,
 ) -> Train:
     """A stage in which a student learns from a teacher."""
+    objective.survey(run)
     return Train(name, objective, {"teacher": teacher, "student": student}, settings or run.recipe.train)
 
 

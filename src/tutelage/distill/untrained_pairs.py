@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,7 +14,6 @@ from tutelage.data.batch import Batch
 from tutelage.distill.base import Distillation
 from tutelage.distill.trials import begun
 from tutelage.engine.method import Room
-from tutelage.engine.run import Run
 from tutelage.losses import class_semantics, classifier_gradient, similarity_preserving
 from tutelage.measure.proxies import untrained
 from tutelage.models.cost import latency, weight_flops
@@ -22,6 +21,9 @@ from tutelage.models.outputs import Outputs
 from tutelage.models.participant import Participant
 from tutelage.models.standard import parameters_of
 from tutelage.recipe.spec import Spec
+
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
 
 
 def similarities(student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, torch.Tensor]:
