@@ -131,14 +131,21 @@ def test_members_of_an_ensemble_are_trained_one_by_one(tmp_path: Path) -> None:
     assert {"teacher-1", "teacher-2", "transfer"} <= stages
 
 
-@pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_an_ensemble_says_the_mean(average: str) -> None:
+@pytest.mark.parametrize(("shares", "of"), [(None, (0.5, 0.5)), ([3.0, 1.0], (0.75, 0.25)), ([0.0, 2.0], (0.0, 1.0))])
+@pytest.mark.parametrize("average", ["probabilities", "sigmoids", "logits"])
+def test_an_ensemble_says_the_mean(average: str, shares: list[float] | None, of: tuple[float, float]) -> None:
+    read = {"probabilities": lambda z: z.softmax(-1), "sigmoids": torch.sigmoid, "logits": lambda z: z}[average]
     members = [MLP(INFO, hidden=(4,)), MLP(INFO, hidden=(3,))]
     inputs = torch.randn(5, 1, 8, 8)
-    whole = Ensemble(INFO, members=members, average=average)(inputs)
-    each = [member(inputs) for member in members]
-    expected = sum(each) / 2 if average == "logits" else sum(e.softmax(-1) for e in each) / 2
-    assert torch.allclose(whole if average == "logits" else whole.exp(), expected, atol=1e-6)
+    whole = Ensemble(INFO, members=members, average=average, shares=shares)(inputs)
+    expected = sum(share * read(member(inputs)) for share, member in zip(of, members, strict=True))
+    assert torch.allclose(read(whole), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shares", [[1.0], [0.0, 0.0]])
+def test_an_ensemble_has_a_share_for_each_member(shares: list[float]) -> None:
+    with pytest.raises(InputError, match="an ensemble of 2 members needs as many shares"):
+        Ensemble(INFO, members=[MLP(INFO), MLP(INFO)], shares=shares)
 
 
 def test_a_model_sees_the_channels_that_it_is_given(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class Store:
         batch: int = 1,
     ) -> None:
         self.folder, self.layout, self.views, self.seed = Path(folder), layout, views, seed
-        self.count = len(ids)
+        self.count, self._row = len(ids), layout.row
         about: dict[str, Any] = {
             "format": FORMAT,
             "identity": {**identity, "samples": hashlib.sha256(ids.numpy().tobytes()).hexdigest()},
@@ -157,7 +157,7 @@ class Store:
     @property
     def bytes_per_sample(self) -> int:
         """Bytes of one view of one sample."""
-        return int(self.layout.row.itemsize)
+        return int(self._row.itemsize)
 
     def size(self) -> int:
         """Bytes of all views of all samples."""
@@ -264,7 +264,7 @@ class Store:
             raise KeyError(f"the store {self.folder} has no sample {int(ids[unknown][0])}")
         at = self._order(view)[places].numpy()
         numbers = at // self._rows
-        rows = numpy.empty(len(at), self.layout.row)
+        rows = numpy.empty(len(at), self._row)
         for number in numpy.unique(numbers).tolist():
             mine = numbers == number
             rows[mine] = self._open(view, number)[at[mine] - number * self._rows]
