@@ -18,7 +18,7 @@ from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.registry import registry
 from tutelage.recipe.runfolder import RunFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LEGAL, STEPS = 100, 2
 MODEL = {"model": "convnet", "width": 3, "depth": 2}
