@@ -78,3 +78,17 @@ def test_pictures_of_the_larger_set_contain_the_smaller(tmp_path: Path) -> None:
     assert [len(list((root / "train").rglob("*.bmp"))) for root in (small, large)] == [20, 40]
     for file in small.rglob("*.bmp"):
         assert file.read_bytes() == (large / file.relative_to(small)).read_bytes()
+
+
+def test_training_from_a_store_ends_as_beside_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = importlib.import_module("bench_store")
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))
+    small = ["train.epochs=3", "data.limit=100", "teacher.width=6", "teacher.weights.train.epochs=1"]
+    both = bench.sides(load_recipe(bench.RECIPE, small), tmp_path)
+    stored, live = both["ours"](), both["peer"]()
+    assert len(list((tmp_path / "cache" / "stores").rglob("view-*/*.npy"))) == 2
+    assert stored[1] == live[1]
+    assert bench.equal(stored[2], live[2])
+    # It could differ: with other views the student ends elsewhere.
+    other = load_recipe(bench.RECIPE, [*small, "teacher.store.views=3"])
+    assert not bench.equal(stored[2], bench.sides(other, tmp_path)["ours"]()[2])
