@@ -12,6 +12,7 @@ from torch import nn
 from tutelage.data.batch import Batch
 from tutelage.distill.base import Stacked
 from tutelage.distill.kd import KD
+from tutelage.distill.pesf_kd import PESFKD
 from tutelage.distill.supervised import Supervised
 from tutelage.distill.ttm import TTM
 from tutelage.distill.wttm import WTTM
@@ -203,3 +204,21 @@ def test_other_classes_are_refused_before_training(method, recipe, go, tmp_path,
     with pytest.raises(InputError, match="the teacher names 7 classes and the student 10"):
         go(recipe(method, teacher={"model": f"{module.stem}:Narrow"}))
     assert not list((tmp_path / "runs").glob("*"))
+
+
+class TwoTurns(KD):
+    """Moves twice in a step."""
+
+    def turns(self):
+        return (*super().turns(), *super().turns())
+
+
+def test_a_stack_moves_as_its_first_and_reports_what_all_measured():
+    first, second = PESFKD(adapter_rate=0.5), KD()
+    (turn,) = Stacked(first, [second]).turns()
+    assert turn.scales == {"method": 0.5}
+    with pytest.raises(InputError, match="TwoTurns moves in 2 turns"):
+        Stacked(TwoTurns(), [second]).turns()
+    first.findings = lambda run: {"gap": 1.0}
+    second.findings = lambda run: {"gap": 2.0}
+    assert Stacked(first, [second]).findings(None) == {"gap": 1.0, "also1.gap": 2.0}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
-from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
+from tutelage.engine.method import Finding, Method, Result, Room, Step, Train, Turn
 from tutelage.engine.sampler import Sampler
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy
@@ -208,6 +209,20 @@ class Stacked(Distillation):
         for part in self._parts():
             part.setup(room)
 
+    def turns(self) -> Sequence[Turn]:
+        """What the sampler learns; then all move as the first alone would.
+
+        Raises:
+            InputError: The first moves in several turns, of which a loss of all could only be one.
+        """
+        own = self.first.turns()
+        if len(own) != 1:
+            raise InputError(
+                f"also: {type(self.first).__name__} moves in {len(own)} turns, and another loss fits none of them"
+            )
+        first = () if self.sampler is None else self.sampler.turns()
+        return (*first, replace(own[0], loss=self.compare))
+
     @contextmanager
     def viewing(self, step: Step) -> Iterator[Step]:
         """As all of them need it."""
@@ -229,6 +244,14 @@ class Stacked(Distillation):
             terms = other.loss(student, teacher, batch).without("task")
             total = total | terms.prefixed(f"also{place}")
         return total
+
+    def findings(self, run: Run) -> Mapping[str, Finding]:
+        """The first's under their names, the others' with their place before them."""
+        found = dict(self.first.findings(run))
+        for place, part in enumerate(self._parts()):
+            if place:
+                found |= {f"also{place}.{name}": value for name, value in part.findings(run).items()}
+        return found
 
     def before_step(self, step: Step) -> None:
         """Each in turn."""

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from tutelage.data.batch import Batch
-from tutelage.distill.base import Distillation, LogitDistillation
+from tutelage.distill.base import Distillation, LogitDistillation, untaught
 from tutelage.engine.method import Finding, Method, Room, Step, Turn
 from tutelage.engine.predicting import predict
 from tutelage.engine.terms import Losses
@@ -94,10 +94,8 @@ class BDKD(LogitDistillation):
             problems.append(Problem(text, ("peers",), where.file, where.line, where.column, hint))
         if all(s.args["online"] for s in alone if s.name == "bd-kd") and not problems:
             return problems
-        for name, spec in recipe.models.items():
-            if name != "student":
-                problems += Distillation.check(replace(recipe, slots={"teacher": spec}))
-        return problems
+        others = {name: spec for name, spec in recipe.models.items() if name != "student"}
+        return problems + [problem for name, spec in others.items() for problem in untaught(name, spec, name)]
 
     def survey(self, run: Run) -> None:
         """Learn who takes part."""

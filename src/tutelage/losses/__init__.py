@@ -75,6 +75,7 @@ from tutelage.losses.relations import (
 )
 from tutelage.losses.roles import elect, feedback
 from tutelage.losses.semantics import class_semantics, classifier_gradient
+from tutelage.losses.sharpness import corrected, sharpness
 from tutelage.losses.spread import unit_spread
 from tutelage.losses.subclasses import (
     class_logits,
@@ -136,6 +137,7 @@ __all__ = [
     "confident_similarity_target",
     "context_distance",
     "context_similarity",
+    "corrected",
     "correlation_congruence",
     "cosine_cost",
     "critic_gap",
@@ -187,6 +189,7 @@ __all__ = [
     "row_similarity",
     "select_layers",
     "shared_target",
+    "sharpness",
     "similarity_agreement",
     "similarity_preserving",
     "similarity_target",
