@@ -174,7 +174,9 @@ class BornAgain(Method):
         copy.deepcopy(self.objective).setup(room)
         if self.generations > 1:
             pair = {"teacher": copy.deepcopy(student), "student": student}
-            copy.deepcopy(self.objective).setup(Room(pair, room.info, room.example, room.trainable))
+            copy.deepcopy(self.objective).setup(
+                Room(pair, room.info, room.example, room.trainable, examples=room.examples)
+            )
         newborn = copy.deepcopy(student)
         share(newborn, teacher, self.share_layers)
         if not any(p.requires_grad for p in newborn.parameters()):

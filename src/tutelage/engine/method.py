@@ -108,6 +108,7 @@ class Room:
         example: A few samples, to learn the shapes of what taps capture.
         trainable: Names of the models that are trained.
         continues: Whether an earlier stage has trained these models, so that starting them anew would undo it.
+        examples: What is trained on, for those who keep something of each sample; ``None`` where nobody trains.
     """
 
     def __init__(
@@ -118,8 +119,10 @@ class Room:
         trainable: Sequence[str],
         *,
         continues: bool = False,
+        examples: Examples | None = None,
     ) -> None:
         self.modules = modules
+        self.examples = examples
         self.continues = continues
         self.info = info
         self.example = example

@@ -253,7 +253,8 @@ class Run:
         if state["method"]:
             # What a method owns is built while it sets up; only then is there something to load into. A method may give
             # models their start while it does, so their end is loaded after it.
-            set_up(stage, self.splits.info, self.example(), self.recipe.seed)
+            examples = self.splits.train if stage.examples is None else stage.examples
+            set_up(stage, self.splits.info, self.example(), self.recipe.seed, examples)
             stage.method.to(self.accelerator.device)
             stage.method.load_state_dict(state["method"])
         for name, weights in state["models"].items():
@@ -305,7 +306,8 @@ class Run:
         recipe = self.recipe
         whole = [(recipe.method, recipe.also, recipe.train)]
         for spec, also, train in [(s.method, s.also, s.train) for s in recipe.stages] or whole:
-            room = Room(modules, self.splits.info, example, [n for n in modules if n == "student"])
+            trainable = [name for name in modules if name == "student"]
+            room = Room(modules, self.splits.info, example, trainable, examples=self.splits.train)
             for name in modules:
                 room.look(name)
             method = self.method(spec, also)

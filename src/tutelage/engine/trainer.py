@@ -113,7 +113,7 @@ class Trainer:
         for module in self.stage.models.values():
             module.to(self.device)
         example = self.examples.fetch(range(min(len(self.examples), 4))).to(self.device)
-        room = set_up(self.stage, self.splits.info, apply(example, self.augment), self.seed)
+        room = set_up(self.stage, self.splits.info, apply(example, self.augment), self.seed, self.examples)
         self.method.to(self.device)
         self.trainable = room.trainable
         self.participants: dict[str, Answering] = {}

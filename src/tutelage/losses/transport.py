@@ -21,7 +21,7 @@ def cosine_cost(student: Tensor, teacher: Tensor) -> Tensor:
 
     Args:
         student: ``[rows, ...]``.
-        teacher: ``[columns, ...]`` of the same width; detached.
+        teacher: ``[columns, ...]`` of the same width.
 
     Returns:
         ``[rows, columns]``, in [0, 2]; 1 where either is zero.
@@ -29,7 +29,7 @@ def cosine_cost(student: Tensor, teacher: Tensor) -> Tensor:
     Raises:
         ValueError: The widths differ.
     """
-    ours, theirs = flat(student), flat(teacher.detach())
+    ours, theirs = flat(student), flat(teacher)
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(
             f"costs need one width, got {list(student.shape)} and {list(teacher.shape)}; project both to the same first"
