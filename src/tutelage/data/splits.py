@@ -159,6 +159,35 @@ def passing(examples: Examples, batch_size: int) -> Iterator[Batch]:
         yield examples.fetch(range(start, min(start + batch_size, len(examples))))
 
 
+class Joined:
+    """Some examples and others after them.
+
+    Args:
+        first: What comes first.
+        second: What comes after it.
+    """
+
+    def __init__(self, first: Examples, second: Examples) -> None:
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @property
+    def labels(self) -> Tensor:
+        """``[count]`` int64."""
+        return torch.cat([labels_of(self.first), labels_of(self.second)])
+
+    def fetch(self, indices: Indices) -> Batch:
+        """The samples at these positions, of either."""
+        index, border = torch.as_tensor(indices, dtype=torch.int64), len(self.first)
+        early = index < border
+        parts = [self.first.fetch(index[early]), self.second.fetch(index[~early] - border)]
+        back = torch.cat([early.nonzero().flatten(), (~early).nonzero().flatten()]).argsort()
+        fields = ("inputs", "labels", "ids", "seeds")
+        return Batch(*(torch.cat([getattr(part, name) for part in parts])[back] for name in fields))
+
+
 def labels_of(examples: Examples) -> Tensor:
     """``[count]`` int64: all labels, read without the inputs where the examples keep them apart."""
     labels = getattr(examples, "labels", None)
