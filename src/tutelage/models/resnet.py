@@ -41,29 +41,51 @@ class ResNet(nn.Module):
         blocks: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)], Annotated[int, Ge(1)]] | None = None,
     ) -> None:
         super().__init__()
-        count, rest = divmod(depth - 2, 6)
-        if rest or not count:
-            low = max(8, 6 * count + 2)
-            raise InputError(f"resnet: depth must be 6n + 2, not {depth}; the nearest are {low} and {low + 6}")
-        self.stem = nn.Sequential(
-            nn.Conv2d(image_shape(data, "resnet")[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
+        count = blocks_of(depth, "resnet")
+        self.stem = stem(image_shape(data, "resnet")[0], width)
         self.blocks = nn.Sequential()
         before = width
         for stage, many in enumerate(blocks or (count,) * 3):
             after = width * 2**stage
-            each = [_Block(before if i == 0 else after, after, 2 if stage and i == 0 else 1) for i in range(many)]
-            self.blocks.append(nn.Sequential(*each))
+            self.blocks.append(residual_stage(before, after, many, 2 if stage else 1))
             before = after
         self.head = nn.Linear(before, data.classes)
-        for part in self.modules():
-            if isinstance(part, nn.Conv2d):
-                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+        start_convolutions(self)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[batch, channels, height, width]`` to ``[batch, classes]`` logits."""
         logits: Tensor = self.head(self.blocks(self.stem(inputs)).mean((2, 3)))
         return logits
+
+
+def blocks_of(depth: int, model: str) -> int:
+    """The n of a depth 6n + 2: blocks of each stage.
+
+    Raises:
+        InputError: There is none.
+    """
+    count, rest = divmod(depth - 2, 6)
+    if rest or count < 1:
+        low = max(8, 6 * count + 2)
+        raise InputError(f"{model}: depth must be 6n + 2, not {depth}; the nearest are {low} and {low + 6}")
+    return count
+
+
+def stem(channels: int, width: int) -> nn.Sequential:
+    """The first convolution, with its normalisation."""
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+
+
+def residual_stage(before: int, after: int, count: int, stride: int) -> nn.Sequential:
+    """Residual blocks in a row, of which the first changes the shape."""
+    return nn.Sequential(*(_Block(before if i == 0 else after, after, stride if i == 0 else 1) for i in range(count)))
+
+
+def start_convolutions(module: nn.Module) -> None:
+    """Initialise a model's convolutions as for ReLU, by what leaves them (arXiv:1502.01852)."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
 
 class _Block(nn.Module):
