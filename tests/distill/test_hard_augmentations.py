@@ -196,7 +196,7 @@ def test_what_cannot_be(changes, said, recipe, go):
 
 def test_a_remembered_teacher_and_inputs_that_are_no_images(recipe, go):
     teacher = {**recipe("kd")["teacher"], "cache": True}
-    with pytest.raises(RecipeError, match="cannot be asked about changes"):
+    with pytest.raises(RecipeError, match="inputs that are made anew"):
         go(recipe("hard-augmentations", teacher=teacher))
 
 

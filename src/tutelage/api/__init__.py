@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tutelage.api.running import Finished, look_over, resume, run
+from tutelage.api.scoring import score_augmentations
 
-__all__ = ["Finished", "look_over", "resume", "run"]
+__all__ = ["Finished", "look_over", "resume", "run", "score_augmentations"]

@@ -130,6 +130,11 @@ def _misfits(recipe: Recipe) -> list[Problem]:
     if recipe.sampler is not None and not all(kind.sampled for kind in methods):
         name = recipe.method.name
         note(f"the method '{name}' takes no sampler.", recipe.sampler, "Leave it out, or take 'kd'.", "sampler")
+    if recipe.sampler is not None or any(kind.makes_inputs for kind in methods):
+        for slot, spec in recipe.models.items():
+            for key in (key for key in ("cache", "store") if spec.extras.get(key)):
+                text = f"what the {slot} made of each sample is kept, but it is asked about inputs that are made anew."
+                note(text, spec, f"Leave out `{key}`.", slot, key)
     mixing: list[tuple[Spec, tuple[str | int, ...]]] = [
         (spec, ("data", "augment", place)) for place, spec in enumerate(recipe.data.extras.get("augment", ()))
     ]

@@ -122,6 +122,35 @@ def data(recipe: RecipeArgument, overrides: Overrides = None, json: Json = False
         typer.echo(f"warning: {warning}")
 
 
+@app.command("augment-score")
+def augment_score(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(help="An augmentation, or a sampler such as cutmix-pick; repeat it. `{name: shift, pixels: 2}`."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples of a batch.")] = 64,
+    batches: Annotated[int, typer.Option(min=2, help="Batches that make a draw, half of them not augmented.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training samples.")] = 10,
+    json: Json = False,
+) -> None:
+    """Rank augmentations by the recipe's teacher alone: the steadier its mean prediction, the better it teaches.
+
+    `tutelage augment-score kd.yaml --augment cutout --augment cutmix --augment cutmix-pick`
+    """
+    from tutelage.api import score_augmentations
+    from tutelage.recipe.yaml_source import parse_yaml
+
+    asked = [parse_yaml(text).plain() for text in augment or ()]
+    rows = score_augmentations(recipe, asked, overrides or (), batch_size=batch_size, batches=batches, epochs=epochs)
+    if json:
+        as_json(rows)
+        return
+    shown = [{**row, "spread": f"{row['spread']:.5f}", "entropy": f"{row['entropy']:.3f}"} for row in rows]
+    _table(shown, ("name", "spread", "entropy", "draws"))
+
+
 @app.command()
 def taps(
     recipe: RecipeArgument,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +47,20 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
+
+    @property
+    def fields(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All its tensors, in order."""
+        return self.inputs, self.labels, self.ids, self.seeds
+
+    @staticmethod
+    def join(batches: Sequence[Batch]) -> Batch:
+        """The samples of several batches, one after the other."""
+        return Batch(*(torch.cat(one) for one in zip(*(batch.fields for batch in batches), strict=True)))
+
+    def rows(self, index: Tensor) -> Batch:
+        """Only the samples in these places, in this order."""
+        return Batch(*(field[index] for field in self.fields))
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

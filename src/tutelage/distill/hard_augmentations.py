@@ -12,15 +12,14 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from tutelage.data.batch import Batch
-from tutelage.distill.base import Distillation, LogitDistillation
+from tutelage.distill.base import LogitDistillation
 from tutelage.distill.samplers.hard import Hard
 from tutelage.engine.method import Step, Turn
 from tutelage.engine.terms import Losses
 from tutelage.losses import kl_divergence
 from tutelage.models.outputs import Outputs
-from tutelage.recipe.errors import InputError, Problem
+from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import method
-from tutelage.recipe.spec import Recipe, Spec
 from tutelage.recipe.types import Of, Ramped
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ class HardAugmentations(LogitDistillation):
 
     whole_step: ClassVar[bool] = True
 
+    makes_inputs: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -60,19 +61,6 @@ class HardAugmentations(LogitDistillation):
         self.dump_images = dump_images
         self._shown: Batch | None = None
         self._folder: Path | None = None
-
-    @classmethod
-    def check(cls, recipe: Recipe) -> list[Problem]:
-        """An untaught teacher, or one that is remembered while its inputs change."""
-        teacher = recipe.slots.get("teacher")
-        problems = Distillation.check(recipe)
-        if isinstance(teacher, Spec) and teacher.extras.get("cache"):
-            where = teacher.place
-            text = "a teacher that is asked about each sample once cannot be asked about changes of it."
-            problems.append(
-                Problem(text, ("teacher", "cache"), where.file, where.line, where.column, "Leave out `cache`.")
-            )
-        return problems
 
     def survey(self, run: Run) -> None:
         """Remember which images are shown after every epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class MixKD(LogitDistillation):
         gamma: Weight of the label term.
         alpha: Weight of the transfer term.
     """
+
+    makes_inputs: ClassVar[bool] = True
 
     def __init__(
         self,

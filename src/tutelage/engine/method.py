@@ -233,6 +233,9 @@ class Method(nn.Module):
     hard_labels: ClassVar[bool] = False
     """Whether it needs class indices, so that labels may not be mixed."""
 
+    makes_inputs: ClassVar[bool] = False
+    """Whether it shows models inputs that are not the data's, of which no answers can have been kept."""
+
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
         """Mistakes that only this method can see in a recipe whose parts are all valid."""

@@ -9,6 +9,20 @@ from torch import nn
 
 from tutelage.data.batch import Batch
 from tutelage.engine.method import Room, Step, Turn
+from tutelage.models.inert import evaluating
+from tutelage.models.outputs import Outputs
+
+
+def tried(step: Step, name: str = "student") -> Outputs:
+    """What a model would answer: in evaluation mode, so that its statistics do not move by what is only tried.
+
+    Args:
+        step: With the inputs.
+        name: The participant.
+    """
+    participant = step.participants[name]
+    with evaluating(participant.module):
+        return participant(step.batch)
 
 
 class Sampler(nn.Module):

@@ -24,6 +24,7 @@ from tutelage.losses.divergences import (
     soft_cross_entropy,
     total_variation,
 )
+from tutelage.losses.draws import draw_spread, pairwise_covariance
 from tutelage.losses.experts import (
     balanced_cross_entropy,
     grand_teacher,
@@ -145,6 +146,7 @@ __all__ = [
     "decoupled",
     "decoupled_parts",
     "distance_relation",
+    "draw_spread",
     "elect",
     "entropy",
     "exact_plan",
@@ -176,6 +178,7 @@ __all__ = [
     "one_against_rest",
     "pad_logits",
     "paired_contrast",
+    "pairwise_covariance",
     "permute_dark_knowledge",
     "power_sum",
     "power_transform",

@@ -34,6 +34,11 @@ def _argument(value: Any) -> Any:
     return thaw(value)
 
 
+def completed(part: Any, *supplied: Any) -> Any:
+    """A nested component that waited for what only its owner can supply, built; anything else as it is."""
+    return part.build(*supplied) if isinstance(part, Spec) else part
+
+
 def needs_positional(spec: Spec) -> bool:
     """Whether a component asks for what only the engine can supply."""
     if spec.foreign:

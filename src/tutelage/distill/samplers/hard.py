@@ -15,16 +15,13 @@ from tutelage.data.loader import Augmentation, apply
 from tutelage.data.seeds import derive
 from tutelage.engine.method import Room, Step, Turn
 from tutelage.engine.optimizers import adam
-from tutelage.engine.sampler import Sampler
+from tutelage.engine.sampler import Sampler, tried
 from tutelage.engine.terms import Losses
 from tutelage.losses import kl_divergence
 from tutelage.models.augmentors import Affine, Augmentor
-from tutelage.models.inert import evaluating
-from tutelage.models.outputs import Outputs
-from tutelage.models.participant import Participant
+from tutelage.recipe.building import completed
 from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import component
-from tutelage.recipe.spec import Spec
 from tutelage.recipe.types import Of
 
 
@@ -92,10 +89,10 @@ class Hard(Sampler):
             InputError: The inputs are no images, or an augmentation has nothing to learn.
         """
         room.differentiate("teacher")
-        self._first = [one.build(room.info) if isinstance(one, Spec) else one for one in self.before]
+        self._first = [completed(one, room.info) for one in self.before]
         if len(self.augmentors):
             return
-        asked = [one.build(room.info) if isinstance(one, Spec) else one for one in self._asked]
+        asked = [completed(one, room.info) for one in self._asked]
         for one in asked or [Affine(room.info)]:
             if not isinstance(one, nn.Module) or not any(p.requires_grad for p in one.parameters()):
                 raise InputError(
@@ -142,7 +139,7 @@ class Hard(Sampler):
         hard = step.on(self.augmented(step.batch, 0))
         before = step.forward("teacher").logits.detach()
         after = hard.forward("teacher").logits
-        kept, apart = self._apart(after, before), self._apart(self._student(hard).logits, after)
+        kept, apart = self._apart(after, before), self._apart(tried(hard).logits, after)
         self._observe(apart)
         terms = Losses(invariance=kept, disagreement=apart.clamp(max=self.disagreement_cap))
         terms = terms.weighted(invariance=self.invariance_weight, disagreement=-self.disagreement_weight)
@@ -155,25 +152,16 @@ class Hard(Sampler):
             hard = self.augmented(step.batch, 1)
             if self.schedule == "thresholds":
                 on = step.on(hard)
-                self._observe(self._apart(self._student(on).logits, on.forward("teacher").logits))
+                self._observe(self._apart(tried(on).logits, on.forward("teacher").logits))
         if not self.clean:
             return hard
-        pairs = zip(_fields(step.batch), _fields(hard), strict=True)
-        return Batch(*(torch.cat(pair) for pair in pairs))
+        return Batch.join([step.batch, hard])
 
     def _apart(self, student: Tensor, teacher: Tensor) -> Tensor:
         """``[batch]``."""
         if self.distance == "kl":
             return kl_divergence(student, teacher)
         return (student.float() - teacher.float()).square().flatten(1).mean(1)
-
-    @staticmethod
-    def _student(step: Step) -> Outputs:
-        """As it would answer: its statistics do not move by what is only tried."""
-        student = step.participants["student"]
-        assert isinstance(student, Participant)
-        with evaluating(student.module):
-            return student(step.batch)
 
     def _observe(self, apart: Tensor) -> None:
         if self.schedule == "alternate":
@@ -185,7 +173,3 @@ class Hard(Sampler):
         self.level.copy_(0.9 * self.level + 0.1 * mean)
         reached = self.level >= self.l_max if bool(self.finding) else self.level >= self.l_min
         self.finding.copy_(~reached)
-
-
-def _fields(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return batch.inputs, batch.labels, batch.ids, batch.seeds
