@@ -159,6 +159,7 @@ def test_several_teachers(schedule, pair, go, weights):
     if schedule == "parallel":
         assert sum(row["share"] for row in found["routing"]) <= 1
     assert len(found["flips"]) == 12
+    assert found["success_rate"] == sum(row["delta"] > 0 for row in found["stages"]) / len(found["stages"])
     # A finished run is found again with the same findings and weights.
     again = resume(finished.folder)
     assert json.dumps(again.report["findings"]) == json.dumps(found)

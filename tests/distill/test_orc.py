@@ -246,3 +246,9 @@ def test_mistakes_are_found_before_anything_is_trained(method, changes, text, re
     with pytest.raises((RecipeError, InputError), match=text):
         go(recipe({"name": "orc", **method}, **{"assistants": ASSISTANTS, **changes}))
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_networks_of_other_classes_are_refused():
+    modules = {**networks(2), "assistants-1": nn.Linear(4, 5)}
+    with pytest.raises(InputError, match="the assistants-1 names 5 classes and the student 3"):
+        group(modules, before=False)

@@ -290,17 +290,22 @@ class LogitDistillation(Distillation):
         same_classes(room)
 
 
-def same_classes(room: Room) -> None:
-    """Refuse a pair that names different classes, before anything is trained.
+def same_classes(room: Room, *names: str) -> int:
+    """Refuse models that name different classes, before anything is trained; how many they name.
+
+    Args:
+        room: Where they are.
+        *names: Which, the student among them; teacher and student if none is given.
 
     Raises:
         InputError: The class counts differ.
     """
-    counts = {name: room.look(name).logits.shape[-1] for name in ("teacher", "student")}
-    if counts["teacher"] != counts["student"]:
-        raise InputError(
-            f"the teacher names {counts['teacher']} classes and the student {counts['student']}: this method "
-            "compares their logits class by class. Give both heads of the same size, or use a method that compares "
-            "features or "
-            "relations, such as 'rkd'"
-        )
+    counts = {name: room.look(name).logits.shape[-1] for name in names or ("teacher", "student")}
+    for name, count in counts.items():
+        if count != counts["student"]:
+            raise InputError(
+                f"the {name} names {count} classes and the student {counts['student']}: this method compares their "
+                "logits class by class. Give both heads of the same size, or use a method that compares features or "
+                "relations, such as 'rkd'"
+            )
+    return counts["student"]

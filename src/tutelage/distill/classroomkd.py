@@ -9,13 +9,13 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from tutelage.distill.base import Distillation, sequence, untaught
+from tutelage.distill.base import Distillation, same_classes, sequence, untaught
 from tutelage.engine.agreement import summed
 from tutelage.engine.method import Finding, Method, Result, Room, Step, Train, Turn
 from tutelage.engine.terms import Losses
 from tutelage.losses import Mentoring, cross_entropy, rank_mentors, relative_temperatures, tempered_divergence
 from tutelage.models.participant import Participant
-from tutelage.recipe.errors import InputError, Problem
+from tutelage.recipe.errors import Problem
 from tutelage.recipe.registry import method
 from tutelage.recipe.spec import Recipe
 from tutelage.recipe.types import Ramped
@@ -100,12 +100,7 @@ class ClassroomKD(Method):
         Raises:
             InputError: The class counts differ.
         """
-        counts = {name: room.look(name).logits.shape[-1] for name in room.modules}
-        for name, count in counts.items():
-            if count != counts["student"]:
-                raise InputError(
-                    f"'{name}' names {count} classes and the student {counts['student']}; all must name the same"
-                )
+        same_classes(room, *room.modules)
 
     def turns(self) -> Sequence[Turn]:
         """The student moves."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tutelage.distill.base import Distillation, untaught
+from tutelage.distill.base import Distillation, same_classes, untaught
 from tutelage.engine.method import Finding, Method, Result, Room, Step, Train, Turn
 from tutelage.engine.predicting import Predictions, predict
 from tutelage.engine.terms import Losses
@@ -139,11 +139,7 @@ class ComplementaryTransfer(Method):
         Raises:
             InputError: The class counts differ, or ``top_k`` is more than the classes.
         """
-        counts = {name: room.look(name).logits.shape[-1] for name in room.modules}
-        classes = counts["student"]
-        for name, count in counts.items():
-            if count != classes:
-                raise InputError(f"'{name}' names {count} classes and the student {classes}; they must name the same")
+        classes = same_classes(room, *room.modules)
         if self.top_k is not None and self.top_k > classes:
             raise InputError(f"method.top_k: {self.top_k} is more than the {classes} classes")
         student = room.modules["student"]
@@ -250,19 +246,21 @@ class ComplementaryTransfer(Method):
         positive, after = known & ~before, self._done[-1].right
         classes, entropy = flipped_classes(positive, labels, run.splits.info.class_names)
         moved = transferred(known, before, after)
+        moves = self._moves(right)
         return {
             **moved,
+            "success_rate": sum(row["delta"] > 0 for row in moves) / len(moves),
             "flip_entropy": entropy,
             "flips": flip_pairs(right),
-            "stages": self._moves(right),
+            "stages": moves,
             "routing": self._routing(said, right),
             "flipped_classes": classes[:10],
             "transfer_by_classes": transfer_by_classes(positive, after, labels),
         }
 
-    def _moves(self, right: Mapping[str, Tensor]) -> list[dict[str, object]]:
+    def _moves(self, right: Mapping[str, Tensor]) -> list[dict[str, Any]]:
         """A row a stage: against the student's start, and against the stage before."""
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         last = right["student"]
         for stage in self._done:
             known = torch.stack([right[name] for name in stage.teachers]).any(0)

@@ -12,14 +12,14 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
-from tutelage.distill.base import Distillation
+from tutelage.distill.base import Distillation, same_classes
 from tutelage.engine.agreement import summed
 from tutelage.engine.method import Finding, Method, Result, Room, Step, Train, Turn
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy, elect, feedback, kl_divergence
 from tutelage.models.participant import Participant
 from tutelage.models.standard import parameters_of
-from tutelage.recipe.errors import InputError, Problem
+from tutelage.recipe.errors import Problem
 from tutelage.recipe.registry import method
 from tutelage.recipe.spec import Recipe
 from tutelage.recipe.types import Ramped
@@ -139,10 +139,7 @@ class ORC(Method):
         Raises:
             InputError: The class counts differ.
         """
-        counts = {name: room.look(name).logits.shape[-1] for name in room.modules}
-        for name, count in counts.items():
-            if count != counts["student"]:
-                raise InputError(f"'{name}' names {count} classes, the student {counts['student']}; expected as many")
+        same_classes(room, *room.modules)
         self._know(room.modules)
         self.register_buffer("promotions", torch.zeros(len(self._students)))
         self.register_buffer("steps", torch.zeros(()))
