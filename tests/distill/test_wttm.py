@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -59,6 +61,46 @@ def test_its_student_agrees_more_with_the_teacher_than_the_control_does(recipe, 
     agreement = {row["role"]: row["measures"]["fidelity"]["agreement"]["value"] for row in report["rows"][1:]}
     assert agreement["recipient"] > agreement["baseline"]
     assert report["arrived"]["after"]["value"] > 0.8
+
+
+def test_a_temperature_is_another_way_to_give_the_exponent():
+    for cls in (TTM, WTTM):
+        by_power = cls(exponent=0.1).loss(Outputs(STUDENT), Outputs(TEACHER), BATCH)["transfer"]
+        torch.testing.assert_close(
+            cls(temperature=10.0).loss(Outputs(STUDENT), Outputs(TEACHER), BATCH)["transfer"], by_power
+        )
+        quarter = cls().loss(Outputs(STUDENT), Outputs(TEACHER), BATCH)["transfer"]
+        torch.testing.assert_close(
+            quarter, cls(exponent=0.25).loss(Outputs(STUDENT), Outputs(TEACHER), BATCH)["transfer"]
+        )
+
+
+def test_without_weights_it_is_ttm():
+    plain = TTM(exponent=0.25).loss(Outputs(STUDENT), Outputs(TEACHER), BATCH)["transfer"]
+    assert torch.equal(
+        WTTM(exponent=0.25, weighting="none").loss(Outputs(STUDENT), Outputs(TEACHER), BATCH)["transfer"], plain
+    )
+
+
+def test_how_soft_the_teacher_is_is_logged_and_not_minimised(recipe, go):
+    losses = WTTM(exponent=0.25).loss(Outputs(STUDENT), Outputs(TEACHER), BATCH)
+    assert losses.means()["softness"].item() == pytest.approx((1.992472 + 2.276259) / 2, abs=1e-6)
+    assert set(losses) == {"task", "transfer"}
+    finished = go(recipe({"name": "wttm", "temperature": 4.0}))
+    record = json.loads((finished.folder / "stages" / "transfer" / "record.json").read_text())
+    assert all(1 <= epoch["losses"]["transfer/softness"] <= 10**0.75 for epoch in record["history"])
+
+
+def test_a_ramp_may_stand_for_either(recipe, go):
+    ramp = {"name": "linear", "start": 4.0, "end": 1.0}
+    assert go(recipe({"name": "ttm", "temperature": ramp}, epochs=1)).report["status"] == "done"
+
+
+def test_two_numbers_for_one_are_refused(recipe, go):
+    with pytest.raises(RecipeError, match=r"ttm has an exponent and a temperature.*Leave out one"):
+        go(recipe({"name": "ttm", "exponent": 0.25, "temperature": 4.0}))
+    with pytest.raises(RecipeError, match=r"method\.temperature: found 0\.5"):
+        go(recipe({"name": "wttm", "temperature": 0.5}))
 
 
 def test_an_unknown_key_is_answered_with_the_nearest(recipe, go):

@@ -131,6 +131,10 @@ class Distillation(Method):
             losses: Losses = self(seen.forward("student"), teacher, seen.batch)
             return losses
 
+    def beside(self, teacher: Outputs, batch: Batch) -> Outputs:
+        """What the methods under ``also`` are shown of the teacher: its outputs as they are, unless overridden."""
+        return teacher
+
     @contextmanager
     def viewing(self, step: Step) -> Iterator[Step]:
         """The step as the models are asked about it; methods that differentiate what models see override this."""
@@ -239,9 +243,10 @@ class Stacked(Distillation):
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
         """The first's terms under their names, the others' with their place and name before them."""
         total = self.first.loss(student, teacher, batch)
+        shown = self.first.beside(teacher, batch)
         for place, other in enumerate(self.others, 1):
             assert isinstance(other, Distillation)
-            terms = other.loss(student, teacher, batch).without("task")
+            terms = other.loss(student, shown, batch).without("task")
             total = total | terms.prefixed(f"also{place}")
         return total
 

@@ -106,7 +106,7 @@ class ND(LogitDistillation):
     def check(cls, recipe: Recipe) -> list[Problem]:
         """Also class means from a file that is not named, or named in vain."""
         problems = super().check(recipe)
-        for spec in (recipe.method, *recipe.also):
+        for spec in (recipe.method, *recipe.also, *(stage.method for stage in recipe.stages)):
             if spec.name != "nd" or (spec.args["means"] == "file") == (spec.args["means_file"] is not None):
                 continue
             found = "'means: file' names no file." if spec.args["means"] == "file" else "'means_file' is not read."
