@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -149,6 +151,9 @@ def test_a_run_moves_both_and_shows_images(recipe, go):
     finished = go(recipe(method))
     assert finished.report["status"] == "done"
     assert len(list((finished.folder / "augmented").glob("*.png"))) == 2
+    spreads = {one["augmentor"]: one["spread"] for one in finished.report["findings"]["spreads"]}
+    assert spreads.keys() == {"translate", "color"}
+    assert all(abs(spread - math.log(2.0)) > 1e-4 for spread in spreads.values())
 
 
 def test_the_sampler_beside_another_method_and_thresholds(recipe, go):

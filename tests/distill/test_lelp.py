@@ -231,6 +231,9 @@ def test_a_run_leaves_a_model_that_answers_alike_and_can_teach(recipe, go):
     assert again.report["rows"][0]["measures"]["quality"]["accuracy"]["value"] == pytest.approx(accuracy)
     rows = list(csv.DictReader((first.folder / "subclasses.csv").open()))
     assert len(rows) == 300
+    (even, odd) = first.report["findings"]["parts"]
+    assert (even["class"], odd["class"]) == ("0+2+4+6+8", "1+3+5+7+9")
+    assert sum(row["part 1"] + row["part 2"] for row in (even, odd)) == 300
     assert {row["subclass"] for row in rows} == {"0", "1"}
     assert resume(first.folder).report["rows"][1]["measures"]["quality"]["accuracy"]["value"] == accuracy
 

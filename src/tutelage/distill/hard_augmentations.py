@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -14,9 +14,10 @@ from torch import Tensor
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
 from tutelage.distill.samplers.hard import Hard
-from tutelage.engine.method import Step, Turn
+from tutelage.engine.method import Finding, Step, Turn
 from tutelage.engine.terms import Losses
 from tutelage.losses import kl_divergence
+from tutelage.models.augmentors import Augmentor
 from tutelage.models.outputs import Outputs
 from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import method
@@ -88,6 +89,16 @@ class HardAugmentations(LogitDistillation):
         transfer = kl_divergence(student.logits, teacher.logits.detach(), temperature=self.temperature)
         terms = Losses(transfer=transfer)
         return self.task(student, batch).weighted(task=self.alpha) | terms if self.alpha else terms
+
+    def findings(self, run: Run) -> Mapping[str, Finding]:
+        """How far the learned changes spread in the end; they begin at ln 2 = 0.69, before they are squashed."""
+        augmentors = self.sampler.augmentors if isinstance(self.sampler, Hard) else ()
+        rows = [
+            {"augmentor": type(one).__name__.lower(), "spread": float(one.spread.detach())}
+            for one in augmentors
+            if isinstance(one, Augmentor)
+        ]
+        return {"spreads": rows} if rows else {}
 
     def epoch_ended(self, epoch: int) -> None:
         """Write the images that are to be shown."""

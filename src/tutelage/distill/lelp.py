@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
+from torch import Tensor
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
 from tutelage.distill.subclasses import Clusters, Directions, Division, Knowledge
-from tutelage.engine.method import Room
+from tutelage.engine.method import Finding, Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import logit_null_space, subclass_divergence, subclass_targets
 from tutelage.models.outputs import Outputs
@@ -73,6 +75,8 @@ class LELP(LogitDistillation):
         self.division: Division | None = None
         self._learnt = False
         self._tap = ""
+        self._names: tuple[str, ...] = ()
+        self._sizes: list[list[int]] = []
 
     def survey(self, run: Run) -> None:
         """Divide the classes, from one pass of the teacher over the training samples.
@@ -99,29 +103,39 @@ class LELP(LogitDistillation):
         size = int(seen.ids.max()) + 1
         self.division = self._undivided(seen.outputs.logits.shape[-1], known.embeddings.shape[-1], size)
         self.division.learn(known, projection, run.seed_of("lelp", "division"))
-        self._learnt = True
-        for name, row in zip(run.splits.info.class_names, self.division.present, strict=True):
+        self._learnt, self._names = True, run.splits.info.class_names
+        for name, row in zip(self._names, self.division.present, strict=True):
             if self.split == "pca" and int(row.sum()) < self.subclasses:
                 run.warnings.append(
                     f"lelp: class '{name}' is divided into {int(row.sum())} parts instead of {self.subclasses}, for "
                     "its samples vary along no more directions of the teacher's embedding"
                 )
+        own = self._own(seen, groups)
+        self._sizes = [own[groups == k].bincount(minlength=self.subclasses).tolist() for k in range(len(self._names))]
         if self.export and run.accelerator.is_main_process:
-            self._write(run, seen, groups)
+            rows = zip(seen.ids.tolist(), groups.tolist(), own.tolist(), strict=True)
+            text = "".join(f"{one},{group},{part}\n" for one, group, part in rows)
+            atomic_write(run.folder.path / "subclasses.csv", f"id,class,subclass\n{text}")
 
     def _undivided(self, classes: int, width: int, size: int) -> Division:
         if self.split == "pca":
             return Directions(classes, width, self.subclasses, rotate=self.rotate)
         return Clusters(classes, width, self.subclasses, by=self.split, size=size)
 
-    def _write(self, run: Run, seen: Seen, groups: torch.Tensor) -> None:
+    def _own(self, seen: Seen, groups: Tensor) -> Tensor:
+        """``[samples]`` int64: the part of its class that each sample is most in."""
         assert self.division is not None
         division = self.division.to(groups.device)
         shares = division.shares(seen.outputs.embedding.flatten(1), seen.ids, 1.0)
-        own = shares[torch.arange(len(groups), device=groups.device), groups].argmax(-1)
-        rows = zip(seen.ids.tolist(), groups.tolist(), own.tolist(), strict=True)
-        text = "".join(f"{one},{group},{part}\n" for one, group, part in rows)
-        atomic_write(run.folder.path / "subclasses.csv", f"id,class,subclass\n{text}")
+        return shares[torch.arange(len(groups), device=groups.device), groups].argmax(-1)
+
+    def findings(self, run: Run) -> Mapping[str, Finding]:
+        """How many training samples are most in each part of their class: even parts teach most."""
+        rows = [
+            {"class": name, **{f"part {i}": count for i, count in enumerate(sizes, 1)}}
+            for name, sizes in zip(self._names, self._sizes, strict=True)
+        ]
+        return {"parts": rows} if rows else {}
 
     def setup(self, room: Room) -> None:
         """Tap the teacher's embedding, and give the student's classifier its parts.
