@@ -222,3 +222,15 @@ def test_a_stack_moves_as_its_first_and_reports_what_all_measured():
     first.findings = lambda run: {"gap": 1.0}
     second.findings = lambda run: {"gap": 2.0}
     assert Stacked(first, [second]).findings(None) == {"gap": 1.0, "also1.gap": 2.0}
+
+
+def test_a_member_that_was_never_taught_is_named(recipe):
+    from tutelage.api.running import look_over
+    from tutelage.recipe.errors import RecipeError
+    from tutelage.recipe.loading import load_recipe
+
+    taught = {"model": "mlp", "weights": {"train": {"epochs": 1}}}
+    teacher = {"model": "ensemble", "members": [taught, {"model": "convnet"}]}
+    with pytest.raises(RecipeError, match=r"teacher\.members\.1: the teacher 'convnet' has no weights"):
+        look_over(load_recipe(recipe("kd", teacher=teacher)))
+    look_over(load_recipe(recipe("kd", teacher={"model": "ensemble", "members": [taught, taught]})))

@@ -69,9 +69,13 @@ def untaught(role: str, model: object, *path: str | int, so: str = "it would tea
     """
     if not isinstance(model, Spec) or model.extras.get("weights") is not None:
         return []
-    # A model that comes with its own weights, or that the user wrote, may know something already; one that follows the
-    # student learns with it, and one that is put together of others knows what they know.
-    if model.foreign or model.name in ("transformers", "ensemble", "ema", "snapshot"):
+    # One that is put together of others knows what they know.
+    members = [(i, one) for i, one in enumerate(model.args.get("members") or ()) if isinstance(one, Spec)]
+    if members:
+        return [problem for i, one in members for problem in untaught(role, one, *path, "members", i, so=so)]
+    # A model that comes with its own weights, or that the user wrote, may know something already, and one that follows
+    # the student learns with it.
+    if model.foreign or model.name in ("transformers", "ema", "snapshot"):
         return []
     where = model.place
     return [
