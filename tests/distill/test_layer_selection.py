@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from tutelage.data.batch import Batch, DataInfo
+from tutelage.distill.layer_angles import angle_tables, probe_states
 from tutelage.distill.layer_selection import LayerSelection
 from tutelage.engine.method import Room
+from tutelage.models.convnet import ConvNet
 from tutelage.models.participant import Participant
 from tutelage.models.vit import ViT
 from tutelage.recipe.errors import InputError, RecipeError
@@ -141,6 +143,67 @@ def test_a_student_deeper_than_its_teacher_is_refused():
         ready(vit(2), vit(3))
 
 
+def test_the_published_scale_divides_by_the_batch_once_more():
+    teacher, student = vit(6), vit(3)
+    plain, published = (ready(teacher, student, per_batch=once)[0] for once in (False, True))
+    _, ours, theirs = ready(teacher, student)
+    first, second = (method.loss(ours, theirs, BATCH) for method in (plain, published))
+    torch.testing.assert_close(first["hidden"], second["hidden"])
+    assert second.weight("hidden") == pytest.approx(3.0 / 4)
+
+
+def test_a_copied_convolutional_network_costs_nothing_in_order():
+    teacher = ConvNet(INFO, width=4)
+    for strategy, zero in (("forward", True), ("reverse", False)):
+        method, ours, theirs = ready(
+            teacher.eval(), ConvNet(INFO, width=4).eval(), strategy=strategy, student_init="copy"
+        )
+        assert (method.loss(ours, theirs, BATCH)["hidden"].mean().item() < 1e-9) is zero
+    assert [j for _, j in method.pairs] == [0, 3, 2, 1]
+
+
+def test_channels_are_bridged_and_larger_maps_averaged():
+    method, ours, theirs = ready(ConvNet(INFO, width=6), ConvNet(INFO, width=4, depth=2), strategy="all_to_one")
+    assert {tuple(p.shape) for p in method.parameters()} == {(6, 1, 1, 1), (6, 4, 1, 1), (6, 8, 1, 1)}
+    pairs = method.matched(ours, theirs)
+    assert [tuple(mine.shape) for mine, _ in pairs] == [(4, 64, 6), (4, 64, 6), (4, 16, 6)]
+    averaged = torch.nn.functional.avg_pool2d(theirs.taps["blocks.0"], 2).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(pairs[2][1], averaged.detach())
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_tokens_and_maps_meet_on_the_grid_of_the_patches(turned):
+    tokens, maps = ViT(INFO, patch=2, dim=8, depth=2, heads=2, pool="token"), ConvNet(INFO, width=8, depth=2)
+    models = (maps, tokens) if turned else (tokens, maps)
+    method, ours, theirs = ready(*models)
+    for mine, target in method.matched(ours, theirs):
+        assert mine.shape == target.shape
+    grid = (ours if turned else theirs).taps["blocks.0"][:, 1:]
+    whole = dict(zip((i for i, _ in method.pairs), method.matched(ours, theirs), strict=True))[1]
+    assert whole[0].shape[1] == grid.shape[1] == 16
+
+
+def test_ways_between_matched_pairs():
+    """The student goes straight, the teacher half to the side."""
+    states = [torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[1.0, 0.0]]])]
+    teacher = {0: torch.tensor([[[0.0, 0.0]]]), 3: torch.tensor([[[2.0, 2.0]]])}
+    probe = probe_states([(0, 0, states[0]), (1, 3, states[1])], teacher)
+    assert probe.ways == {((0, 0), (1, 3)): pytest.approx(0.707107, abs=1e-6)}
+    tables = angle_tables(probe, probe)
+    (way,) = tables["cosine of matched ways"]
+    assert way["student states"] == "0 to 1"
+    assert way["teacher states"] == "0 to 3"
+    histogram = tables["histogram of the angles' cosines"]
+    assert sum(row["start"] for row in histogram) == pytest.approx(1.0)
+    assert len(histogram) == 20
+
+
+def test_what_is_matched_to_one_state_has_no_ways():
+    here = torch.rand(2, 3, 4)
+    assert probe_states([(0, 1, here), (1, 1, here)], {0: here, 1: here}).ways == {}
+    assert angle_tables(probe_states([], {}), probe_states([], {})) == {}
+
+
 def test_an_unknown_strategy_is_answered_with_the_nearest(recipe, go):
     with pytest.raises(RecipeError, match="forward"):
         go(recipe({"name": "layer-selection", "strategy": "foward"}))
@@ -156,13 +219,12 @@ def test_stages_of_convolutions_can_be_matched_too(recipe, go):
         )
     )
     assert finished.report["status"] == "done"
+    # Stages of unlike width have no angles between them.
+    assert "angles to teacher layers" not in finished.report["findings"]
 
 
 def test_most_angles_are_acute_at_first_and_after_training(recipe, go):
     """The study's explanation, in the bounds that its card allows on digits."""
-    from tutelage.data.digits import Digits
-    from tutelage.engine import checkpoint
-
     sizes = {"patch": [1, 8], "dim": 32, "heads": 4}
     finished = go(
         recipe(
@@ -173,24 +235,8 @@ def test_most_angles_are_acute_at_first_and_after_training(recipe, go):
             batch_size=20,
         )
     )
-    teacher, student = vit6(), vit3()
-    for stage, name, module in (("teacher", "teacher", teacher), ("transfer", "student", student)):
-        _, state = checkpoint.load(next((finished.folder / "stages" / stage / "end").glob("step-*")))
-        module.load_state_dict(state["models"][name])
-    test = Digits().load(0).test.fetch(range(100))
-    shares = []
-    for module in (vit3(), student):
-        method = LayerSelection()
-        room = Room({"teacher": teacher, "student": module}, INFO, test, ["student"])
-        method.setup(room)
-        shares.append(method.angles(room.look("student"), room.look("teacher")).acute)
-    assert shares[0] > 0.9
-    assert shares[1] > 0.6
-
-
-def vit6():
-    return ViT(INFO, patch=(1, 8), dim=32, depth=6, heads=4)
-
-
-def vit3():
-    return ViT(INFO, patch=(1, 8), dim=32, depth=3, heads=4)
+    table = finished.report["findings"]["angles to teacher layers"]
+    assert [row["student state"] for row in table] == [0, 1, 2, 3, "all"]
+    assert table[-1]["acute, start"] > 0.9
+    assert table[-1]["acute, end"] > 0.6
+    assert len(finished.report["findings"]["cosine of matched ways"]) == 6

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.distill.features import as_tokens, same_positions
-from tutelage.losses import angle_cosines
+from tutelage.losses import angle_cosines, structured_cosine
 from tutelage.models.inert import evaluating
 from tutelage.models.participant import Participant
 from tutelage.models.taps import places
@@ -93,6 +94,95 @@ def angles_between(
         torch.histc(every.clamp(-1, 1), bins, -1, 1).long(),
         each,
     )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The study's two instruments on one batch.
+
+    Args:
+        angles: Of each width that teacher states share with matched student states.
+        ways: Cosine, averaged over tokens, of the student's and the teacher's way between two matched pairs of states.
+    """
+
+    angles: Sequence[Angles]
+    ways: Mapping[tuple[tuple[int, int], tuple[int, int]], float]
+
+
+def probe_states(matched: Sequence[tuple[int, int, Tensor]], teacher: Mapping[int, Tensor]) -> Probe:
+    """Both instruments for matched student states; what differs in width from them is left out.
+
+    Args:
+        matched: Student state, teacher state, and the student's in that one's width: ``[batch, tokens, width]`` or
+            ``[batch, channels, height, width]``.
+        teacher: All teacher states by number.
+    """
+    angles, ways = [], {}
+    for width in dict.fromkeys(_width(one) for _, _, one in matched):
+        ours = {i: one for i, _, one in matched if _width(one) == width}
+        theirs = {j: one for j, one in teacher.items() if _width(one) == width}
+        if len(theirs) > 1:
+            angles.append(angles_between(ours, theirs))
+    for (i, a, here), (j, b, there) in combinations(matched, 2):
+        states = (here, there, teacher[a], teacher[b])
+        # Two student states on the way to one teacher state have no way to compare.
+        if a != b and len({_width(one) for one in states}) == 1:
+            tokens = [as_tokens(one) for one in same_positions(*states)]
+            ways[(i, a), (j, b)] = float(structured_cosine(*tokens).mean())
+    return Probe(angles, ways)
+
+
+def angle_tables(start: Probe, end: Probe, *, bins: int = 20) -> dict[str, list[dict[str, Any]]]:
+    """Tables for a report: angles by student state, their histogram, and ways; those that have rows.
+
+    Args:
+        start: Before training.
+        end: After it, of the same states.
+        bins: Rows of the histogram.
+    """
+    tables: dict[str, list[dict[str, Any]]] = {"angles to teacher layers": [], "histogram of the angles' cosines": []}
+    rows = tables["angles to teacher layers"]
+    sides = {"start": start, "end": end}
+    each = {when: _by_state(probe) for when, probe in sides.items()}
+    for state in each["start"]:
+        row: dict[str, Any] = {"student state": state}
+        for when, found in each.items():
+            cosines, acute = zip(*found[state], strict=True)
+            row |= {f"mean cosine, {when}": _mean(cosines), f"acute, {when}": _mean(acute)}
+        rows.append(row)
+    if rows:
+        names = [name for name in rows[0] if name != "student state"]
+        rows.append({"student state": "all", **{name: _mean([row[name] for row in rows]) for name in names}})
+        counts = {when: sum(one.histogram for one in probe.angles) for when, probe in sides.items()}
+        shares = {when: torch.as_tensor(one).float().reshape(bins, -1).sum(1) for when, one in counts.items()}
+        for place in range(bins):
+            low = -1 + 2 * place / bins
+            told = {when: float(one[place] / one.sum()) for when, one in shares.items()}
+            tables["histogram of the angles' cosines"].append(
+                {"cosine": f"{low:+.1f} to {low + 2 / bins:+.1f}", **told}
+            )
+    tables["cosine of matched ways"] = [
+        {"student states": f"{i} to {j}", "teacher states": f"{a} to {b}", "start": value, "end": end.ways[pair]}
+        for pair, value in start.ways.items()
+        for (i, a), (j, b) in [pair]
+    ]
+    return {name: table for name, table in tables.items() if table}
+
+
+def _by_state(probe: Probe) -> dict[int, list[tuple[float, float]]]:
+    found: dict[int, list[tuple[float, float]]] = {}
+    for angles in probe.angles:
+        for (state, _, _), values in angles.each.items():
+            found.setdefault(state, []).append(values)
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _width(state: Tensor) -> tuple[int, int]:
+    return state.ndim, state.shape[1 if state.ndim == 4 else -1]
 
 
 def layer_angles(

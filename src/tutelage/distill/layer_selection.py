@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.features import Projector, as_tokens, same_positions
-from tutelage.distill.layer_angles import Angles, angles_between, block_states
+from tutelage.distill.features import Projector, as_map, as_tokens, map_grid, same_positions
+from tutelage.distill.layer_angles import Angles, Probe, angle_tables, angles_between, block_states, probe_states
 from tutelage.engine.method import Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import hidden_distance, kl_divergence, layer_map, select_layers
@@ -21,6 +22,9 @@ from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import method
 from tutelage.recipe.types import Ramped
 
+if TYPE_CHECKING:
+    from tutelage.engine.run import Run
+
 
 @method("layer-selection", paper="arXiv:2502.04499", route="distill")
 class LayerSelection(LogitDistillation):
@@ -28,7 +32,8 @@ class LayerSelection(LogitDistillation):
 
     State 0 is what enters the first block, state i + 1 what leaves block i. The study finds that the strategies hardly
     differ, while matching nothing is worse: run several, over several seeds, with everything else equal. Feature maps
-    are compared position by position, the larger averaged down to the smaller.
+    are compared position by position, the larger averaged down to the smaller; where only one of the models has tokens,
+    they are laid out as maps. The report has the angles that the study explains its finding by.
 
     Args:
         strategy: ``forward``: teacher layers in order; ``reverse``: in reversed order; ``random``: in an order drawn
@@ -41,6 +46,7 @@ class LayerSelection(LogitDistillation):
         kl_weight: Weight of the divergence of the outputs, at temperature 1.
         ce_weight: Weight of the label term.
         hidden_loss: ``mse``: squared distance summed over width; ``cosine``: one minus the cosine.
+        per_batch: Divide the hidden states' distance by the number of samples once more, as the published code does.
         match_embeddings: Match state 0 too.
         student_init: ``copy``: start from the teacher's layers of the forward list, and what else has the same name
             and shape; ``copy_reversed``: from those layers in reversed order. The control without transfer does not
@@ -61,6 +67,7 @@ class LayerSelection(LogitDistillation):
         kl_weight: Annotated[float, Ge(0), Ramped()] = 1.0,
         ce_weight: Annotated[float, Ge(0), Ramped()] = 1.0,
         hidden_loss: Literal["mse", "cosine"] = "mse",
+        per_batch: bool = False,
         match_embeddings: bool = True,
         student_init: Literal["random", "copy", "copy_reversed"] = "random",
         adapter: Literal["auto", "none"] = "auto",
@@ -71,10 +78,11 @@ class LayerSelection(LogitDistillation):
         self.strategy, self.layer_map = strategy, layer_map
         self.teacher_state, self.student_state = teacher_state, student_state
         self.hidden_weight, self.kl_weight, self.ce_weight = hidden_weight, kl_weight, ce_weight
-        self.hidden_loss, self.match_embeddings = hidden_loss, match_embeddings
+        self.hidden_loss, self.per_batch, self.match_embeddings = hidden_loss, per_batch, match_embeddings
         self.student_init, self.adapter = student_init, adapter
         self.layers = {"teacher": teacher_layers, "student": student_layers}
         self.pairs: tuple[tuple[int, int], ...] = ()
+        self.grids: dict[str, tuple[int, int] | None] = {}
 
     def setup(self, room: Room) -> None:
         """Find the blocks, choose the pairs, copy weights where asked, and build the adapters.
@@ -96,6 +104,7 @@ class LayerSelection(LogitDistillation):
             raise InputError(f"method: {error}") from error
         for name in ("teacher", "student"):
             room.tap(name, *self.states[name])
+        self.grids = self._grids(room)
         shown = {name: self._captures(room.look(name), name) for name in ("teacher", "student")}
         adapters = {}
         for ours, theirs in self.pairs:
@@ -138,7 +147,14 @@ class LayerSelection(LogitDistillation):
         return tuple((ours, order[place - 1] + 1 if place else 0) for ours, place in pairs)
 
     def _captures(self, outputs: Outputs, name: str) -> list[Tensor]:
-        return [outputs.taps[state] for state in self.states[name]]
+        return [as_map(outputs.taps[state], self.grids.get(name)) for state in self.states[name]]
+
+    def _grids(self, room: Room) -> dict[str, tuple[int, int] | None]:
+        """Where tokens lie, if only one of the models has tokens."""
+        last = {name: room.look(name).taps[states[-1]] for name, states in self.states.items()}
+        if {one.ndim for one in last.values()} != {3, 4}:
+            return {}
+        return {name: map_grid(room, name, one, f"method.{name}_layers") for name, one in last.items()}
 
     def matched(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
         """Pairs of hidden states ``[batch, tokens, width]``, the student's in the teacher's width."""
@@ -157,7 +173,8 @@ class LayerSelection(LogitDistillation):
         if not self.pairs:
             return terms
         apart = [hidden_distance(a, b, kind=self.hidden_loss).mean(-1) for a, b in self.matched(student, teacher)]
-        return terms | Losses(hidden=torch.stack(apart).mean(0)).weighted(hidden=self.hidden_weight)
+        weight = self.hidden_weight / len(batch) if self.per_batch else self.hidden_weight
+        return terms | Losses(hidden=torch.stack(apart).mean(0)).weighted(hidden=weight)
 
     def angles(self, student: Outputs, teacher: Outputs, mask: Tensor | None = None) -> Angles:
         """The angles from the matched student states, through their adapters, to pairs of matched teacher states.
@@ -173,6 +190,33 @@ class LayerSelection(LogitDistillation):
             {j: theirs[j] for j in sorted({j for _, j in self.pairs})},
             mask,
         )
+
+    def findings(self, run: Run) -> Mapping[str, Any]:
+        """What the strategies have in common: angles and ways on test samples, before training and after."""
+        few = run.splits.test.fetch(range(min(256, len(run.splits.test)))).to(run.accelerator.device)
+        teacher, probes = run.models["teacher"], {}
+        for when, student in (("start", run.fresh("student")), ("end", run.models["student"])):
+            room = Room(
+                {"teacher": teacher, "student": student.to(few.inputs.device)}, run.splits.info, few, ("student",)
+            )
+            method = self
+            if when == "start":
+                # Set up anew for adapters, and copied weights, as they were; a random order stays what it was.
+                method = copy.deepcopy(self)
+                method.setup(room)
+                method.to(few.inputs.device)
+                method.pairs = self.pairs
+            for name in ("teacher", "student"):
+                room.tap(name, *method.states[name])
+            probes[when] = method.probe(room.look("student"), room.look("teacher"))
+        return angle_tables(probes["start"], probes["end"])
+
+    @torch.no_grad()
+    def probe(self, student: Outputs, teacher: Outputs) -> Probe:
+        """Angles from every matched student state to all pairs of teacher states of its width, and matched ways."""
+        ours, theirs = self._captures(student, "student"), self._captures(teacher, "teacher")
+        seen = [(i, j, self.adapters[str(i)](ours[i])) for i, j in self.pairs]
+        return probe_states(seen, dict(enumerate(theirs)))
 
 
 def _copy(modules: Mapping[str, nn.Module], blocks: Mapping[str, Sequence[str]], order: Sequence[int]) -> None:
