@@ -139,3 +139,46 @@ def verdict(gains: Mapping[str, Any]) -> str:
         said.append("no difference to the control that five seeds can show: " + ", ".join(rest))
     text = "; ".join(said)
     return text[0].upper() + text[1:] + "."
+
+
+def collected(
+    base: Mapping[str, Any],
+    variants: Mapping[str, Any],
+    seeds: Sequence[int],
+    read: Callable[[Any], Mapping[str, float]],
+) -> dict[tuple[str, str], list[float]]:
+    """What is read from the report of every variant, one number a seed, by variant and metric.
+
+    Args:
+        base: What the variants share; their name too, which says whose study it is.
+        variants: The method of each, by name.
+        seeds: Of the runs.
+        read: Metrics by name, from a report; those of the control begin with ``control``.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    control: dict[tuple[str, str], list[float]] = {}
+    for name, method in variants.items():
+        for seed in seeds:
+            report = run(load_recipe({**base, "method": method, "seed": seed}), root=RUNS).report
+            for metric, value in read(report).items():
+                of, _, short = metric.partition(" ")
+                if of != "control":
+                    found.setdefault((name, metric), []).append(value)
+                elif name == next(iter(variants)):
+                    control.setdefault(("control (labels alone)", short), []).append(value)
+    return {**found, **control}
+
+
+def accuracies(report: Mapping[str, Any]) -> dict[str, float]:
+    """The recipient's accuracy, and the control's."""
+    names = {"recipient": "accuracy", "baseline": "control accuracy"}
+    return {
+        names[one["role"]]: one["measures"]["quality"]["accuracy"]["value"]
+        for one in report["rows"]
+        if one["role"] in names
+    }
+
+
+def means(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
+    """A metric's mean by variant, for the sentence that says what came out."""
+    return {one["name"]: one["mean"] for one in rows if one["metric"] == metric}

@@ -8,15 +8,16 @@ import json
 import pytest
 import torch
 
-from tutelage.data.batch import Batch
+from tutelage.data.batch import Batch, DataInfo
 from tutelage.distill.bd_kd import BDKD
 from tutelage.engine import checkpoint
 from tutelage.engine.listening import Silence
+from tutelage.engine.method import Room
 from tutelage.engine.run import Run
 from tutelage.engine.stopping import Interruption
 from tutelage.losses import balanced_divergence, cross_entropy, kl_divergence
 from tutelage.models.outputs import Outputs
-from tutelage.recipe.errors import RecipeError
+from tutelage.recipe.errors import InputError, RecipeError
 from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.runfolder import RunFolder
 
@@ -175,3 +176,12 @@ def test_a_teacher_that_learns_cannot_stand_beside_another_method(recipe, go):
 def test_a_boost_below_one_is_refused(recipe, go):
     with pytest.raises(RecipeError, match=r"method\.delta: found 0\.5"):
         go(recipe({"name": "bd-kd", "delta": 0.5}))
+
+
+def test_a_peer_of_other_classes_is_refused():
+    sizes = {"teacher": 4, "student": 4, "peers-1": 5}
+    modules = {name: torch.nn.Linear(3, classes) for name, classes in sizes.items()}
+    example = Batch(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), torch.arange(2), torch.arange(2))
+    room = Room(modules, DataInfo((3,), 4, tuple("abcd"), ""), example, ["student"])
+    with pytest.raises(InputError, match="the peers-1 names 5 classes and the student 4"):
+        BDKD().setup(room)

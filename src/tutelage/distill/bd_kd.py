@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from tutelage.data.batch import Batch
-from tutelage.distill.base import Distillation, LogitDistillation, untaught
+from tutelage.distill.base import Distillation, LogitDistillation, same_classes, untaught
 from tutelage.engine.method import Finding, Method, Room, Step, Turn
 from tutelage.engine.predicting import predict
 from tutelage.engine.terms import Losses
@@ -108,9 +108,7 @@ class BDKD(LogitDistillation):
             InputError: The classes of one of them are not the student's.
         """
         self._others = ("teacher", *(name for name in room.modules if name.rpartition("-")[0] == "peers"))
-        for name in self._others:
-            modules = {"teacher": room.modules[name], "student": room.modules["student"]}
-            super().setup(Room(modules, room.info, room.example, room.trainable))
+        same_classes(room, "student", *self._others)
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
         """The student's: ``ce * CE + alpha * T² * (w_F * KL(teacher, student) + w_R * KL(student, teacher))``."""
