@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from tutelage.data.batch import Batch
-from tutelage.distill.base import Distillation, LogitDistillation
+from tutelage.distill.base import Distillation, LogitDistillation, mistake
 from tutelage.engine.method import Method, Step
 from tutelage.engine.terms import Losses
 from tutelage.losses import binary_cross_entropy, soft_cross_entropy
@@ -53,23 +53,20 @@ class CED(LogitDistillation):
         """Targets that are no distribution, and a store that completes scores of another kind."""
         problems = super().check(recipe)
 
-        def note(message: str, hint: str, of: Spec, *path: str) -> None:
-            where = of.place
-            problems.append(Problem(message, path, where.file, where.line, where.column, hint))
-
         spec, teacher = recipe.method, recipe.slots.get("teacher")
         if spec.name != "ced":
             return problems
         scores = spec.args["scores"]
         if spec.args["objective"] == "ce" and scores == "sigmoid":
             hint = "Set `scores: softmax`, or leave the objective at bce."
-            note("sigmoid scores are no distribution, so there is no cross-entropy with them.", hint, spec, "method")
+            message = "sigmoid scores are no distribution, so there is no cross-entropy with them."
+            problems.append(mistake(spec, message, hint, "method", "objective"))
         store = teacher.extras.get("store") if isinstance(teacher, Spec) else None
         if store is not None and store.top_k is not None and store.scale != scores:
             hint = f"Set `scale: {scores}` in the store, or `scores: {store.scale}` in the method."
             message = f"the store fills up {store.scale} scores, but the method takes them for {scores} scores."
             assert isinstance(teacher, Spec)
-            note(message, hint, teacher, "teacher", "store", "scale")
+            problems.append(mistake(teacher, message, hint, "teacher", "store", "scale"))
         return problems
 
     def stacked_with(self, others: Sequence[Method]) -> Distillation:

@@ -13,7 +13,7 @@ from tutelage.data.batch import Batch
 from tutelage.data.splits import ids_of
 from tutelage.engine.method import Step
 from tutelage.engine.predicting import predict, score
-from tutelage.models.remembered import Remembered
+from tutelage.models.participant import Participant
 from tutelage.recipe.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def loss_of(trainer: Trainer) -> float:
     """Mean over the validation split of what the turns that train the looked-at model minimise, as it is now."""
     assert trainer.validation is not None
     examples, size, subject = trainer.validation, trainer.settings.batch_size, trainer.stage.validated
-    # What is remembered is remembered of the training samples only.
-    participants = {n: p.participant if isinstance(p, Remembered) else p for n, p in trainer.participants.items()}
+    # What is remembered or stored is so of the training samples only.
+    participants = {n: p if isinstance(p, Participant) else p.participant for n, p in trainer.participants.items()}
     turns = [move.turn for move in trainer.movers if subject in move.turn.trains]
     training, total = trainer.method.training, 0.0
     try:

@@ -75,6 +75,7 @@ from tutelage.losses.relations import (
     similarity_preserving,
 )
 from tutelage.losses.roles import elect, feedback
+from tutelage.losses.routing import load_balance, routed_divergence
 from tutelage.losses.semantics import class_semantics, classifier_gradient
 from tutelage.losses.sharpness import corrected, sharpness
 from tutelage.losses.spread import unit_spread
@@ -169,6 +170,7 @@ __all__ = [
     "kl_divergence",
     "layer_map",
     "linear_cka",
+    "load_balance",
     "logit_null_space",
     "mask_mean",
     "mutual_divergence",
@@ -189,6 +191,7 @@ __all__ = [
     "relative_temperatures",
     "renyi_entropy",
     "resized",
+    "routed_divergence",
     "row_similarity",
     "select_layers",
     "shared_target",
