@@ -34,7 +34,7 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
             f"method.{key}" for key in ("steps=4", "g_steps=2", "warmup_rounds=1", "synthesis_batch=20", "pool_size=60")
         ),
     ),
-    "shike": ("experts", 6, ()),
+    "shike": ("experts", 6, ("data.imbalance=4",)),
     "activekd": ("round-1", 2, ("method.rounds=1", "train.epochs=2")),
     "complementary-transfer": ("transfer", 6, ("method.slow_decay=0.9",)),
     "mix-kd": ("transfer", 6, ()),
