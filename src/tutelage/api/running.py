@@ -20,6 +20,7 @@ from tutelage.recipe.spec import Recipe, Spec
 if TYPE_CHECKING:
     from torch import nn
 
+    from tutelage.data.splits import Examples
     from tutelage.engine.listening import Listener
     from tutelage.engine.method import Result
     from tutelage.engine.run import Run
@@ -213,6 +214,8 @@ def _carry(run: Run) -> Mapping[str, Any]:
 
         rows.append(_row(run, Result("student without transfer", twin, "baseline", (twin,), (BASELINE,)), None))
     measures = [spec.build() for spec in recipe.measure]
+    if run.splits.triggered is None and any(spec.name == "backdoor" for spec in recipe.measure):
+        run.warnings.append("No sample of this data bears a trigger, so no backdoor was looked for.")
     entry = registry().get("method", recipe.method.name)
     stopped = [r["stopped"] for r in run.records.values() if r.get("stopped")]
     evidence = Evidence(
@@ -279,11 +282,13 @@ def _source_row(run: Run, slot: str) -> Row:
     return _row(run, Result(slot, module, "source", (module,), (slot,)), None)
 
 
-def _predicted(run: Run, name: str, call: Any, modules: tuple[nn.Module, ...], *, train: bool = False) -> Predicted:
+def _predicted(
+    run: Run, name: str, call: Any, modules: tuple[nn.Module, ...], examples: Examples | None = None
+) -> Predicted:
     from tutelage.engine.predicting import predict
     from tutelage.measure import Predicted
 
-    examples = run.splits.train if train else run.splits.test
+    examples = run.splits.test if examples is None else examples
     for module in modules:
         module.to(run.accelerator.device)
     logits, labels, ids = predict(call, modules, examples, run.accelerator.device)
@@ -301,13 +306,16 @@ def _row(run: Run, result: Result, before: Predicted | None) -> Row:
         each = [cost_of(module, example, seconds=0.2) for module in result.modules]
         cost = {key: sum(c[key] for c in each) for key in ("parameters", "flops", "latency")}
         cost |= _training_cost(run, result)
+
+    def on(examples: Examples) -> Predicted:
+        return _predicted(run, result.name, result.predict, result.modules, examples)
+
     return Row(
         name=result.name,
         role=result.role,
-        predicted=_predicted(run, result.name, result.predict, result.modules),
-        train_predicted=(
-            _predicted(run, result.name, result.predict, result.modules, train=True) if "membership" in asked else None
-        ),
+        predicted=on(run.splits.test),
+        train_predicted=on(run.splits.train) if "membership" in asked else None,
+        triggered=on(run.splits.triggered) if "backdoor" in asked and run.splits.triggered is not None else None,
         before=before,
         cost=cost,
     )

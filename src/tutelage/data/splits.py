@@ -45,6 +45,7 @@ class Splits:
         record: How the parts were made (fractions, seed, sizes, files), for the run's manifest.
         unlabelled: Samples to learn from whose labels are hidden and read -1, or ``None``.
         domains: Where each sample comes from, for data of several domains.
+        triggered: Test samples that bear a trigger, with the label that the attacker wants; ``None`` for clean data.
     """
 
     train: Examples
@@ -55,6 +56,7 @@ class Splits:
     record: Mapping[str, Any] = field(default_factory=dict)
     unlabelled: Examples | None = None
     domains: Domains | None = None
+    triggered: Examples | None = None
 
 
 class TensorExamples:

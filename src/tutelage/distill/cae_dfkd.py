@@ -127,6 +127,11 @@ class CAEDFKD(DataFree):
         self._moves, self._best = 0, math.inf
         self._kept: Tensor | None = None
 
+    @property
+    def generated(self) -> int:
+        """Images of a batch that the generator makes for its own loss."""
+        return self.synthesis_batch
+
     # ------------------------------------------------------------------ setting up
 
     def setup(self, room: Room) -> None:
@@ -257,6 +262,7 @@ class CAEDFKD(DataFree):
         known = self.pool.some(count) if self.host == "rounds" else self.new(count)
         if not self.cncl_weight:
             seen = self.on(step, known)
+            self.shown = seen.batch.inputs
             return self.student_loss(seen.forward("student"), self.asked(seen))
         labels = balanced(count, self.classes, known.device)
         with torch.no_grad():
@@ -264,7 +270,8 @@ class CAEDFKD(DataFree):
         # One forward for both, as a student in several processes must have.
         seen = self.on(step, torch.cat([known, pairs]))
         student = seen.forward("student")
-        teacher = self.asked(step.on(plain(seen.batch.inputs[:count])))
+        self.shown = seen.batch.inputs[:count]
+        teacher = self.asked(step.on(plain(self.shown)))
         anchors, positives = self.projector(student.embedding[count:]).chunk(2)
         contrast = category_contrast(anchors, positives, labels, temperature=self.cncl_tau)
         losses = self.student_loss(Outputs(student.logits[:count]), teacher) | Losses(contrast=contrast)
@@ -273,6 +280,10 @@ class CAEDFKD(DataFree):
     def student_loss(self, student: Outputs, teacher: Outputs) -> Losses:
         """``T² KL(teacher / T, student / T)``."""
         return Losses(transfer=kl_divergence(student.logits, teacher.logits, temperature=self.kd_temperature))
+
+    def continued(self) -> None:
+        """There is no second warm-up."""
+        self.warmup = 0
 
     # ------------------------------------------------------------------ what it is worth elsewhere
 

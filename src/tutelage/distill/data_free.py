@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch, DataInfo
-from tutelage.data.splits import Nothing
+from tutelage.data.splits import Examples, Nothing
 from tutelage.distill.base import Distillation, same_classes, sequence
 from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
 from tutelage.engine.optimizers import adam
@@ -44,6 +44,7 @@ class DataFree(Method):
         generator_width: Channels of the generator's first map.
         pixel_range: Smallest and largest pixel that the teacher knows.
         augment: Changes made to generated images before anyone looks at them.
+        beside: A comparison that needs no labels, whose terms the student minimises too.
     """
 
     slots: ClassVar[dict[str, str]] = {"teacher": "model", "student": "model", "data": "data"}
@@ -59,14 +60,22 @@ class DataFree(Method):
         generator_width: int = 128,
         pixel_range: tuple[float, float] = (0.0, 1.0),
         augment: Sequence[Callable[[Batch], Batch]] = (),
+        beside: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.steps, self.student_steps, self.generator_lr = steps, student_steps, generator_lr
         self.latent, self.generator_width, self.pixel_range = latent, generator_width, pixel_range
-        self.augment = tuple(augment)
+        self.augment, self.beside = tuple(augment), beside
         self.guards: list[Guard] = []
+        # What the student was last shown, for whoever looks at the same images.
+        self.shown: Tensor | None = None
         # A stage says how large its batches are before it sets up.
         self.batch_size = 8
+
+    @property
+    def generated(self) -> int:
+        """Images of a batch that the generator makes for its own loss."""
+        return self.batch_size
 
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
@@ -80,6 +89,8 @@ class DataFree(Method):
             InputError: Teacher and student name different classes, or the samples are no images.
         """
         same_classes(room)
+        if self.beside is not None:
+            self.beside.setup(room)
         room.differentiate("teacher")
         self.generator = self.make_generator(room.info)
 
@@ -150,7 +161,14 @@ class DataFree(Method):
     def transfer(self, step: Step) -> Losses:
         """The student's loss."""
         seen = self.on(step, self.new(len(step.batch)))
-        return self.student_loss(seen.forward("student"), self.asked(seen))
+        self.shown = seen.batch.inputs
+        return self.learn(seen)
+
+    def learn(self, seen: Step) -> Losses:
+        """The student's loss on a step's images, and what is compared beside it."""
+        student, teacher = seen.forward("student"), self.asked(seen)
+        losses = self.student_loss(student, teacher)
+        return losses if self.beside is None else losses | self.beside.loss(student, teacher, seen.batch)
 
     def student_loss(self, student: Outputs, teacher: Outputs) -> Losses:
         """What the student minimises."""
@@ -166,7 +184,14 @@ class DataFree(Method):
     def without_data(self, stage: Train, run: Run) -> Train:
         """The stage on nothing, as long as its epochs say."""
         self.sized(stage.settings.batch_size)
-        return replace(stage, examples=Nothing(run.splits.info, self.steps * self.batch_size))
+        return replace(stage, examples=self.examples(run.splits.info))
+
+    def examples(self, info: DataInfo) -> Examples:
+        """What the loop runs over: nothing but identities, as many as an epoch has."""
+        return Nothing(info, self.steps * self.batch_size)
+
+    def continued(self) -> None:
+        """Hear that the next stage goes on where this one ends, before it is set up."""
 
     def sized(self, batch_size: int) -> None:
         """Hear how large the batches of the stage are, before it is set up."""

@@ -182,6 +182,7 @@ class RetainAcquire(DataFree):
         self._last.append(new)
         old = self.replayed(step)
         images = new if old is None else torch.cat([new, self.on(step, old).batch.inputs])
+        self.shown = images
         seen = step.on(plain(images))
         teacher = self.asked(seen).logits
         losses = Losses(transfer=self.apart(seen.forward("student").logits, teacher))

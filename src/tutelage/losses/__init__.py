@@ -94,6 +94,7 @@ from tutelage.losses.synthesis import (
     class_balance,
     statistics_distance,
     suspicion,
+    tail_ratio,
 )
 from tutelage.losses.token_graphs import (
     context_distance,
@@ -210,6 +211,7 @@ __all__ = [
     "sums_by_class",
     "superclass_contrast",
     "suspicion",
+    "tail_ratio",
     "teaching_shares",
     "tempered_divergence",
     "token_contrast",

@@ -163,6 +163,23 @@ def suspicion(teacher_logits: Tensor, shuffled_logits: Tensor) -> tuple[Tensor, 
     return apart / teacher_logits.shape[-1], teacher_logits.argmax(-1) == shuffled_logits.argmax(-1)
 
 
+def tail_ratio(divergences: Tensor) -> Tensor:
+    """Share of samples whose log₁₀ divergence is more than three standard deviations below the mean.
+
+    A shuffle is useful where some samples stand out as still recognised.
+
+    Args:
+        divergences: ``[samples]``, at least 0, as `suspicion` gives them.
+
+    Returns:
+        Scalar in [0, 1].
+
+    Source: arXiv:2306.02368 (authors' code).
+    """
+    logs = raised(divergences).clamp(min=torch.finfo(torch.float32).tiny).log10()
+    return (logs < logs.mean() - 3 * logs.std(unbiased=False)).to(logs.dtype).mean()
+
+
 def _length(vector: Tensor) -> Tensor:
     """‖vector‖₂ without the infinite gradient of a root at 0."""
     square = vector.square().sum()

@@ -14,8 +14,8 @@ class Measure(ABC):
 
     Subclasses set ``group`` to one of `GROUPS`; ``requires_source`` when they compare with another model, which is
     then never ``None``; and ``takes`` to the names of further keyword arguments that `evaluate` hands them: ``train``
-    (the subject's predictions on its training split) or ``cost`` (what the engine counted). They are not called when
-    one of these is missing.
+    (the subject's predictions on its training split), ``triggered`` (on samples that bear a trigger) or ``cost`` (what
+    the engine counted). They are not called when one of these is missing.
     """
 
     group: ClassVar[str]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.measure.base import Measure
-from tutelage.measure.bootstrap import RESAMPLES, Floats, weights
+from tutelage.measure.bootstrap import RESAMPLES, Floats, mean_interval, weights
 from tutelage.measure.number import Number
 from tutelage.measure.predicted import Predicted
 from tutelage.recipe.registry import component
@@ -33,6 +33,25 @@ class Membership(Measure):
         if train is None:
             return {}
         return {"membership_auc": auc_interval(-train.losses.numpy(), -subject.losses.numpy())}
+
+
+@component("measure", "backdoor")
+class Backdoor(Measure):
+    """Attack success: share of test samples of other classes that a trigger turns into the attacker's, in [0, 1].
+
+    Measured on data that has a trigger, such as ``poisoned``; a clean model is near the share of its plain mistakes.
+    """
+
+    group: ClassVar[str] = "leakage"
+    takes: ClassVar[tuple[str, ...]] = ("triggered",)
+
+    def __call__(
+        self, subject: Predicted, source: Predicted | None = None, *, triggered: Predicted | None = None
+    ) -> dict[str, Number]:
+        """``backdoor_success``; nothing without samples that bear a trigger."""
+        if triggered is None:
+            return {}
+        return {"backdoor_success": mean_interval(triggered.correct.numpy())}
 
 
 def auc_interval(positive: Floats, negative: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Number:

@@ -17,6 +17,7 @@ def evaluate(
     source: Predicted | None = None,
     train: Predicted | None = None,
     cost: Mapping[str, float | None] | None = None,
+    triggered: Predicted | None = None,
 ) -> dict[str, dict[str, Number]]:
     """Measure one model.
 
@@ -26,6 +27,7 @@ def evaluate(
         source: The source's predictions on the same samples; without it, measures that compare are left out.
         train: The subject's predictions on its training split; without it, leakage is left out.
         cost: What the engine counted; ``None`` values were not counted.
+        triggered: The subject's predictions on samples that bear a trigger; without it, no backdoor is looked for.
 
     Returns:
         Numbers by group (in the order of `GROUPS`, then the measures' own) and name. What could not be measured is
@@ -35,7 +37,7 @@ def evaluate(
         ValueError: Two measures report the same name in the same group, or source and subject are about different
             samples.
     """
-    extras = {"train": train, "cost": cost}
+    extras = {"train": train, "cost": cost, "triggered": triggered}
     found: dict[str, dict[str, Number]] = {}
     for measure in measures:
         given = {name: extras[name] for name in getattr(measure, "takes", ())}

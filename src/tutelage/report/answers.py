@@ -85,7 +85,7 @@ def metric(name: str) -> Quality:
 
 def _measured(evidence: Evidence, row: Row, source: Row | None, quality: Quality) -> dict[str, Numbers]:
     other = source.predicted if source and row is not source else None
-    groups = evaluate(evidence.measures, row.predicted, other, row.train_predicted, row.cost)
+    groups = evaluate(evidence.measures, row.predicted, other, row.train_predicted, row.cost, row.triggered)
     if quality.key not in groups.get("quality", {}):
         groups = {"quality": {**quality(row.predicted), **groups.pop("quality", {})}, **groups}
     return groups

@@ -23,6 +23,7 @@ class Row:
         train_predicted: Its predictions on its training split, for leakage; ``None`` when they were not made.
         before: What it predicted before the transfer; ``None`` for a model that knew nothing.
         cost: What the engine counted, by the names of `tutelage.measure.cost.UNITS`.
+        triggered: Its predictions on samples that bear a trigger; ``None`` when there are none.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Row:
     train_predicted: Predicted | None = None
     before: Predicted | None = None
     cost: Mapping[str, float | None] = field(default_factory=dict)
+    triggered: Predicted | None = None
 
 
 @dataclass(frozen=True)
