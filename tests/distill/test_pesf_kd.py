@@ -12,7 +12,7 @@ from tutelage.distill.pesf_kd import PESFKD, HeadAdapter
 from tutelage.engine import checkpoint
 from tutelage.losses import corrected, cross_entropy, kl_divergence
 from tutelage.models.outputs import Outputs
-from tutelage.recipe.errors import RecipeError
+from tutelage.recipe.errors import InputError, RecipeError
 
 GENERATOR = torch.Generator().manual_seed(0)
 STUDENT = torch.randn(6, 4, generator=GENERATOR)
@@ -184,3 +184,10 @@ def test_it_cannot_stand_beside_another_method(recipe, go):
 def test_a_rank_of_nothing_is_refused(recipe, go):
     with pytest.raises(RecipeError, match=r"method\.rank: found 0"):
         go(recipe({"name": "pesf-kd", "rank": 0}))
+
+
+def test_mixed_labels_cannot_be_corrected():
+    mixed = BATCH.with_(labels=torch.full((6, 4), 0.25))
+    assert torch.isfinite(ready().loss(Outputs(STUDENT), teacher(), mixed).total())
+    with pytest.raises(InputError, match=r"method\.correct_labels"):
+        ready(correct_labels=True).loss(Outputs(STUDENT), teacher(), mixed)

@@ -19,7 +19,7 @@ from tutelage.losses import corrected, cross_entropy, kl_divergence, sharpness
 from tutelage.models.inert import evaluating
 from tutelage.models.outputs import Outputs
 from tutelage.models.standard import parameters_of
-from tutelage.recipe.errors import Problem
+from tutelage.recipe.errors import InputError, Problem
 from tutelage.recipe.registry import method
 from tutelage.recipe.spec import Recipe
 from tutelage.recipe.types import Ramped
@@ -152,7 +152,13 @@ class PESFKD(LogitDistillation):
         return moved
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
-        """``gamma * CE(student) + alpha * T² * distance(adapted, student) + teacher_ce * CE(adapted)``."""
+        """``gamma * CE(student) + alpha * T² * distance(adapted, student) + teacher_ce * CE(adapted)``.
+
+        Raises:
+            InputError: Labels are to be corrected, and are mixed.
+        """
+        if self.correct_labels and batch.labels.is_floating_point():
+            raise InputError("method.correct_labels needs each sample's own class, and labels are mixed; leave out one")
         ours, theirs = student.logits, self.adapted(teacher)
         right = [corrected(side, batch.labels) for side in (ours, teacher.logits)] if self.correct_labels else []
         terms = self.task(student, batch) | Losses(transfer=self._apart(ours, right[1] if right else theirs))
