@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from tutelage.engine.cache import content_of
 from tutelage.engine.method import Room, Step, Train
 from tutelage.engine.terms import Losses
 from tutelage.losses import explanation_distance, kl_divergence, one_against_rest, resized
+from tutelage.models.inert import evaluating
 from tutelage.models.outputs import Outputs
 from tutelage.models.participant import Participant
 from tutelage.recipe.errors import InputError, Problem
@@ -232,18 +233,13 @@ def _asked(
     method: E2KD, models: Mapping[str, nn.Module], example: Batch, info: DataInfo
 ) -> Iterator[Mapping[str, Participant]]:
     """The models as frozen participants whose forwards keep their graph, for as long as the block lasts."""
-    room = Room(models, info, example, ())
-    modes = [(part, part.training) for module in models.values() for part in module.modules()]
-    people = {}
-    try:
+    room, people = Room(models, info, example, ()), {}
+    with ExitStack() as stack:
         for name, module in models.items():
+            stack.enter_context(evaluating(module))
             method.explainer.setup(room, name)
             people[name] = Participant(
                 name, module, trainable=False, gradients=True, taps=room.taps(name), example=example.inputs
             )
+            stack.callback(people[name].close)
         yield people
-    finally:
-        for one in people.values():
-            one.close()
-        for part, mode in modes:
-            part.training = mode

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from tutelage.data.batch import Batch
 from tutelage.distill.features import as_tokens, same_positions
 from tutelage.losses import angle_cosines, structured_cosine
-from tutelage.models.inert import evaluating
-from tutelage.models.participant import Participant
+from tutelage.models.participant import observing
 from tutelage.models.taps import places
 from tutelage.recipe.errors import InputError
 
@@ -229,10 +228,6 @@ def layer_angles(
 
 def _states(name: str, module: nn.Module, examples: Batch, layers: str) -> list[Tensor]:
     taps = block_states(module, layers)
-    with evaluating(module):
-        participant = Participant(name, module, trainable=False, taps=taps, example=examples.inputs)
-        try:
-            outputs = participant(examples)
-        finally:
-            participant.close()
+    with observing(name, module, taps, example=examples.inputs) as participant:
+        outputs = participant(examples)
     return [outputs.taps[tap] for tap in taps]
