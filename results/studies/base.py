@@ -182,3 +182,25 @@ def accuracies(report: Mapping[str, Any]) -> dict[str, float]:
 def means(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
     """A metric's mean by variant, for the sentence that says what came out."""
     return {one["name"]: one["mean"] for one in rows if one["metric"] == metric}
+
+
+def across(recipe: Mapping[str, Any], seeds: Sequence[int] = (0, 1, 2)) -> list[Mapping[str, Any]]:
+    """Reports of one recipe by seed."""
+    return [
+        run(load_recipe({**recipe, "name": f"study-{recipe['method']['name']}", "seed": seed}), root=RUNS).report
+        for seed in seeds
+    ]
+
+
+def table_rows(
+    reports: Sequence[Mapping[str, Any]], table: str, by: Sequence[str], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of a record from a table that every report found: lines by the values of ``by``, each column a metric."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for report in reports:
+        for line in report["findings"][table]:
+            name = ", ".join(str(line[key]) for key in by)
+            for column in columns:
+                if line.get(column) is not None:
+                    values.setdefault((name, column), []).append(float(line[column]))
+    return [row(name, metric, each) for (name, metric), each in values.items()]
