@@ -104,7 +104,7 @@ class Glyphs(Pool):
 
     def _files(self) -> dict[str, Path]:
         """The fonts' files by name."""
-        brought = _bundled()
+        brought = bundled_fonts()
         files: dict[str, Path] = {}
         for wanted in self.fonts:
             if Path(wanted).suffix.lower() in (".ttf", ".otf"):
@@ -128,7 +128,12 @@ class Glyphs(Pool):
         return files
 
 
-def _bundled() -> dict[str, Path]:
+def bundled_fonts() -> dict[str, Path]:
+    """The fonts that matplotlib brings, by name.
+
+    Raises:
+        InputError: It is not installed.
+    """
     try:
         import matplotlib
     except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from tutelage.data.splits import Examples
 from tutelage.engine.method import Method, Train
+from tutelage.engine.permission import trusts_pickle
 from tutelage.engine.predicting import predict
 from tutelage.engine.randomness import reseed
 from tutelage.engine.supervised import LabelTraining
 from tutelage.measure import Predicted
 from tutelage.models.channels import see, seen
+from tutelage.models.weights import load_weights
 from tutelage.recipe.spec import Spec, TrainSection
 
 if TYPE_CHECKING:
@@ -22,10 +25,15 @@ if TYPE_CHECKING:
 
 
 def begun(run: Run, spec: Spec, *place: str | int) -> nn.Module:
-    """A model on the run's device, initialised for a place in the run: the same place gives the same start."""
+    """A model on the run's device, initialised for a place in the run: the same place gives the same start.
+
+    One whose recipe names a file of weights starts from these.
+    """
     reseed(run.recipe.seed, *place)
     channels = spec.extras.get("channels")
     module: nn.Module = spec.build(seen(run.splits.info, channels))
+    if isinstance(weights := spec.extras.get("weights"), str | Path):
+        load_weights(module, weights, trust_pickle=trusts_pickle())
     return see(module, channels).to(run.accelerator.device)
 
 

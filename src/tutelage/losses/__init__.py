@@ -56,6 +56,7 @@ from tutelage.losses.layers import Strategy, layer_map, select_layers
 from tutelage.losses.masks import mask_mean, pad_logits
 from tutelage.losses.mentoring import Mentoring, rank_mentors, relative_temperatures, tempered_divergence
 from tutelage.losses.multilabel import binary_cross_entropy
+from tutelage.losses.normalized import logit_distance, normalized_rest, normalized_target
 from tutelage.losses.partial import (
     confidence_target,
     confident_similarity_target,
@@ -74,6 +75,7 @@ from tutelage.losses.relations import (
     probabilistic_transfer,
     similarity_preserving,
 )
+from tutelage.losses.review import hierarchical_context
 from tutelage.losses.roles import elect, feedback
 from tutelage.losses.routing import load_balance, routed_divergence
 from tutelage.losses.semantics import class_semantics, classifier_gradient
@@ -163,6 +165,7 @@ __all__ = [
     "hardest_negative_suppression",
     "hidden_distance",
     "hidden_states",
+    "hierarchical_context",
     "hint",
     "implicit_vector",
     "interclass_correlation",
@@ -172,12 +175,15 @@ __all__ = [
     "layer_map",
     "linear_cka",
     "load_balance",
+    "logit_distance",
     "logit_null_space",
     "mask_mean",
     "mutual_divergence",
     "neighbour_graph",
     "noise_contrast",
     "norm_and_direction",
+    "normalized_rest",
+    "normalized_target",
     "one_against_rest",
     "pad_logits",
     "paired_contrast",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -101,3 +101,38 @@ def _error(confidence: Floats, correct: Floats, bin_of: NDArray[np.int64]) -> Nu
     gaps = np.zeros((n, len(filled)))
     gaps[np.arange(n), column] = correct - confidence
     return interval(lambda weights: np.abs(weights @ gaps).sum(axis=1) / n, n, floor=0.0)
+
+
+def calibration_error(
+    confidence: Floats,
+    correct: Floats,
+    *,
+    bins: int | None = 15,
+    scheme: Literal["width", "mass"] = "width",
+    proxy: Literal["mean", "upper"] = "mean",
+) -> float:
+    """Expected calibration error under any of the schemes in use; values of different schemes must not be compared.
+
+    Args:
+        confidence: ``[n]`` in [0, 1].
+        correct: ``[n]`` of 0 and 1.
+        bins: Number of bins; ``None`` for one fewer than samples, at most 100 (arXiv:2406.08226).
+        scheme: Bins of equal width, or of equal numbers of samples.
+        proxy: What a bin's confidence is: its mean, or its upper edge (of equal numbers: its largest confidence).
+
+    Raises:
+        ValueError: The lengths differ, or there is nothing.
+    """
+    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if sure.ndim != 1 or sure.shape != right.shape or not len(sure):
+        raise ValueError(f"expected confidence and correctness [n], got {list(sure.shape)} and {list(right.shape)}")
+    count = max(1, min(len(sure) - 1, 100)) if bins is None else bins
+    bin_of = equal_width(sure, count) if scheme == "width" else equal_mass(sure, count)
+    error = 0.0
+    for one in np.unique(bin_of):
+        inside = bin_of == one
+        said = sure[inside].mean()
+        if proxy == "upper":
+            said = (one + 1) / count if scheme == "width" else sure[inside].max()
+        error += inside.mean() * abs(right[inside].mean() - said)
+    return float(error)
