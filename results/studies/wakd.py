@@ -10,36 +10,42 @@ from tutelage.recipe.loading import load_recipe
 
 SEEDS = (0, 1, 2)
 ANGLES = (0, 20, 40, 60)
+METRIC = "accuracy on the unseen domain"
 
 
 def study() -> dict[str, Any]:
     """Leave one of four domains out, with each average of the student, and with and without one of the teacher."""
-    students = {"last weights": "null", "wakd": "wakd", "sma": "{name: sma, validate_every: 20}"}
-    students["swad"] = "{name: swad, validate_every: 20}"
-    teachers = {"swad teacher": "[{name: swad, validate_every: 20}]", "teacher's last weights": "[]"}
+    swad = "{name: swad, validate_every: 20}"
+    averages = {"last weights": "null", "wakd": "wakd", "sma": "{name: sma, validate_every: 20}", "swad": swad}
+    pairs = [("averaged teacher", f"[{swad}]", student) for student in averages]
+    pairs += [("plain teacher", "[]", student) for student in ("last weights", "wakd")]
     rows: list[dict[str, Any]] = []
-    for teacher, callbacks in teachers.items():
-        for student, averaging in students.items():
-            found: dict[str, list[float]] = {"recipient": [], "source": [], "baseline": []}
-            for seed in SEEDS:
-                folds: dict[str, list[float]] = {role: [] for role in found}
-                for held_out in range(len(ANGLES)):
-                    changes = [
-                        f"method.averaging={averaging}",
-                        f"teacher.weights.callbacks={callbacks}",
-                        f"data.hold_out={held_out}",
-                        f"seed={seed}",
-                        "measure=[accuracy]",
-                        "name=study-wakd",
-                    ]
-                    report = run(load_recipe(ROOT / "recipes/distill/wakd.yaml", changes), root=RUNS).report
-                    for one in report["rows"]:
-                        folds[one["role"]].append(one["measures"]["quality"]["accuracy"]["value"])
-                for role, values in folds.items():
-                    found[role].append(sum(values) / len(values))
-            rows.append(row(f"student: {student}, {teacher}", "accuracy on the unseen domain", found["recipient"]))
-        rows.append(row(teacher, "accuracy on the unseen domain", found["source"]))
-    rows.append(row("control (labels alone)", "accuracy on the unseen domain", found["baseline"]))
+    for teacher, callbacks, student in pairs:
+        # The control is the same beside each of them.
+        control = (teacher, student) == ("plain teacher", "last weights")
+        found: dict[str, list[float]] = {"recipient": [], "source": [], "baseline": []}
+        for seed in SEEDS:
+            folds: dict[str, list[float]] = {role: [] for role in found}
+            for held_out in range(len(ANGLES)):
+                changes = [
+                    f"method.averaging={averages[student]}",
+                    f"teacher.weights.callbacks={callbacks}",
+                    f"data.hold_out={held_out}",
+                    f"seed={seed}",
+                    f"baseline={str(control).lower()}",
+                    "measure=[accuracy]",
+                    "name=study-wakd",
+                ]
+                report = run(load_recipe(ROOT / "recipes/distill/wakd.yaml", changes), root=RUNS).report
+                for one in report["rows"]:
+                    folds[one["role"]].append(one["measures"]["quality"]["accuracy"]["value"])
+            for role, values in folds.items():
+                found[role] += [sum(values) / len(values)] * bool(values)
+        rows.append(row(f"student: {student}, {teacher}", METRIC, found["recipient"]))
+        if student == "last weights":
+            rows.append(row(teacher, METRIC, found["source"]))
+        if control:
+            rows.append(row("control (labels alone)", METRIC, found["baseline"]))
     return {
         "method": "wakd",
         "what": "Do averages of weights help on a domain that nobody has seen?",
