@@ -6,10 +6,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from tutelage.data.batch import Batch, DataInfo
-from tutelage.models.augmentors import Affine, Color, Translate, transformed
+from tutelage.models.augmentors import Affine, Color, Latent, Translate, transformed
+from tutelage.models.weights import save_weights
 from tutelage.recipe.errors import InputError
+from tutelage.recipe.spec import Spec
 
 INFO = DataInfo((3, 6, 8), 2, ("a", "b"), "")
 IMAGES = torch.rand(5, 3, 6, 8, generator=torch.Generator().manual_seed(0))
@@ -95,6 +98,53 @@ def test_colour_changes_the_mean_by_brightness_and_the_spread_by_contrast():
     assert drawn.shape == (5, 2)
     assert torch.allclose(made.mean((1, 2, 3)), grey.inputs.mean((1, 2, 3)) + drawn[:, 0], atol=1e-6)
     assert torch.allclose(made.std((1, 2, 3)), grey.inputs.std((1, 2, 3)) * drawn[:, 1].exp(), atol=1e-5)
+
+
+class Halves(nn.Module):
+    """Encodes an image as its left half, scaled, and says how sure it is; decodes it as two of them."""
+
+    def __init__(self, data, /):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def encode(self, images):
+        return self.scale * images[..., : images.shape[-1] // 2], torch.zeros(len(images))
+
+    def decode(self, code):
+        return torch.cat([code, code], -1) / self.scale
+
+
+def test_shifts_in_the_latent_space_of_a_frozen_autoencoder():
+    augmentor = Latent(INFO, autoencoder=Halves(INFO), reach=0.5)
+    made = augmentor.train()(BATCH).inputs
+    left, right = made.chunk(2, -1)
+    assert torch.equal(left, right)
+    apart = (left - IMAGES[..., :4]).abs()
+    assert 0 < apart.max() <= 0.25 + 1e-6
+    made.sum().backward()
+    assert (augmentor.chosen.grad != 0).any()
+    assert augmentor.autoencoder.scale.grad is None
+    assert not augmentor.autoencoder.training
+    half = Latent(INFO, autoencoder=Halves(INFO), reach=0.5, blend=0.5)
+    assert torch.allclose(half(BATCH).inputs, (made + IMAGES) / 2, atol=1e-6)
+
+
+def test_an_autoencoder_with_weights_named_in_a_recipe(tmp_path):
+    autoencoder = Halves(INFO)
+    with torch.no_grad():
+        autoencoder.scale.fill_(4.0)
+    save_weights(autoencoder, tmp_path, {})
+    spec = Spec("model", f"{__name__}:Halves", {}, {"weights": str(tmp_path)})
+    assert Latent(INFO, autoencoder=spec).autoencoder.scale.item() == 4.0
+
+
+def test_what_is_no_autoencoder():
+    with pytest.raises(InputError, match="no 'encode, decode'"):
+        Latent(INFO, autoencoder=nn.Identity())
+    wrong = Halves(INFO)
+    wrong.decode = lambda code: code
+    with pytest.raises(InputError, match=r"gives \[3, 6, 4\] for images of \[3, 6, 8\]"):
+        Latent(INFO, autoencoder=wrong)
 
 
 def test_samples_that_are_no_images():

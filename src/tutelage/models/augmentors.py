@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.seeds import normal
+from tutelage.models.freezing import freeze
+from tutelage.models.inert import evaluating
+from tutelage.models.outputs import first_tensor
 from tutelage.models.shapes import image_shape
+from tutelage.models.weights import load_weights
+from tutelage.recipe.building import completed
+from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import component
+from tutelage.recipe.spec import Spec
+from tutelage.recipe.types import Of
 
 
 class Augmentor(nn.Module):
@@ -144,6 +152,71 @@ class Color(Augmentor):
         mean = batch.inputs.mean((1, 2, 3), keepdim=True)
         changed = (batch.inputs - mean) * drawn[:, 1].exp() + mean + drawn[:, 0]
         return batch.with_(inputs=changed * drawn[:, 2:, 0].exp() if drawn.shape[1] > 2 else changed)
+
+
+@component("augmentor", "latent")
+class Latent(Augmentor):
+    """Move each image in the latent space of a frozen autoencoder: decode what was encoded and shifted.
+
+    Args:
+        data: What it is built for.
+        autoencoder: Your own ``package.module:Class`` with ``encode`` and ``decode``, and its ``weights``. What it
+            encodes may have any shape; of several tensors, such as means and variances, the first counts.
+        reach: Largest shift of each latent number.
+        blend: Share of the original in the result.
+        per_image: Let a small network choose for each image, instead of one distribution for all.
+
+    Raises:
+        InputError: The autoencoder cannot encode or decode, or gives images of another shape.
+    """
+
+    def __init__(
+        self,
+        data: DataInfo,
+        /,
+        *,
+        autoencoder: Annotated[Any, Of("model")],
+        reach: Annotated[float, Gt(0)] = 1.0,
+        blend: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        per_image: bool = False,
+    ) -> None:
+        shape = image_shape(data, "latent")
+        model = completed(autoencoder, data)
+        weights = autoencoder.extras.get("weights") if isinstance(autoencoder, Spec) else None
+        lacking = [name for name in ("encode", "decode") if not callable(getattr(model, name, None))]
+        if lacking or not isinstance(model, nn.Module):
+            raise InputError(f"sampler.augmentor: a {type(model).__name__} has no '{', '.join(lacking)}' to go through")
+        if isinstance(weights, Mapping):
+            raise InputError("sampler.augmentor: an autoencoder is not trained here; name the file of its weights")
+        if weights is not None:
+            load_weights(model, weights)
+        coder: Any = model
+        example = torch.zeros(1, *shape)
+        with evaluating(model), torch.no_grad():
+            code = _first(coder.encode(example))
+            decoded = _first(coder.decode(code))
+        if decoded.shape != example.shape:
+            raise InputError(
+                f"sampler.augmentor: the autoencoder gives {list(decoded.shape[1:])} for images of {list(shape)}"
+            )
+        super().__init__([reach] * code.numel(), shape, per_image=per_image)
+        self.blend = blend
+        self.autoencoder = model
+        if any(True for _ in model.parameters()):
+            freeze(self.autoencoder, ["**"])
+
+    def forward(self, batch: Batch) -> Batch:
+        """Shift, decode and blend ``[batch, channels, height, width]``."""
+        code = _first(self.autoencoder.encode(batch.inputs))  # type: ignore[operator]
+        made = _first(self.autoencoder.decode(code + self.draw(batch).view_as(code)))  # type: ignore[operator]
+        return batch.with_(inputs=torch.lerp(made, batch.inputs, self.blend))
+
+
+def _first(value: Any) -> Tensor:
+    found = first_tensor(value)
+    if found is None:
+        raise InputError(f"sampler.augmentor: the autoencoder gives a {type(value).__name__}, not a tensor")
+    return found
 
 
 def transformed(images: Tensor, right: Tensor, down: Tensor, turn: Tensor, scale: Tensor, shear: Tensor) -> Tensor:

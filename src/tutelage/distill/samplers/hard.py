@@ -33,8 +33,8 @@ class Hard(Sampler):
     are fixed, and gradients flow through them to the image. The student then learns from what was made, detached.
 
     Args:
-        augmentor: What changes an image, in this order: ``affine``, ``translate``, ``color``, or a module of your own
-            that takes and gives a batch; empty for ``affine``.
+        augmentor: What changes an image, in this order: ``affine``, ``translate``, ``color``, ``latent``, or a module
+            of your own that takes and gives a batch; empty for ``affine``.
         before: Random augmentations that come before what is learned.
         clean: Hand the originals on as well, for a method that compares on one batch: half is theirs.
         invariance_weight: Weight of the teacher answering as to the original.
