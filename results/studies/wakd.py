@@ -40,7 +40,7 @@ def study() -> dict[str, Any]:
                 for one in report["rows"]:
                     folds[one["role"]].append(one["measures"]["quality"]["accuracy"]["value"])
             for role, values in folds.items():
-                found[role] += [sum(values) / len(values)] * bool(values)
+                found[role] += [sum(values) / len(values)] if values else []
         rows.append(row(f"student: {student}, {teacher}", METRIC, found["recipient"]))
         if student == "last weights":
             rows.append(row(teacher, METRIC, found["source"]))

@@ -48,9 +48,8 @@ def table(tmp_path: Path) -> Path:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     recordings = [{"bytes": wav(tone(200.0 + 100 * (i % 2) + i)), "path": None} for i in range(20)]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    pq.write_table(
-        pa.table({"audio": pa.array(recordings, kind), "label": [i % 2 for i in range(20)]}), tmp_path / "t.parquet"
-    )
+    columns = {"label": [i % 2 for i in range(20)], "speaker": ["ann", "bo", "cy", "di", "bo"] * 4}
+    pq.write_table(pa.table({"audio": pa.array(recordings, kind), **columns}), tmp_path / "t.parquet")
     return tmp_path / "t.parquet"
 
 
@@ -112,6 +111,20 @@ def test_a_table_and_its_spectrograms(table: Path) -> None:
     assert float(images.min()) >= 0
     other = Audio(path=str(table), seconds=0.5, features="log-mel", bins=16, frames=12).load(0)
     assert other.info.fingerprint != splits.info.fingerprint
+
+
+def test_a_speaker_is_held_out(table: Path, folder: Path) -> None:
+    splits = Audio(path=str(table), domain="speaker", hold_out="bo", validation_fraction=0.0).load(0)
+    assert splits.domains is not None
+    assert splits.domains.names == ("ann", "bo", "cy", "di")
+    assert sorted(splits.test.ids.tolist()) == [i for i in range(20) if i % 5 in (1, 4)]
+    assert not set(splits.domains.of(splits.train.ids).tolist()) & {1}
+    with pytest.raises(InputError, match="no domain 'bob'"):
+        Audio(path=str(table), domain="speaker", hold_out="bob").load(0)
+    with pytest.raises(InputError, match=r"say with data\.domain which column"):
+        Audio(path=str(table), hold_out="bo").load(0)
+    with pytest.raises(InputError, match="folders have none"):
+        Audio(path=str(folder), domain="speaker").load(0)
 
 
 @pytest.mark.parametrize("hertz", [150.0, 700.0, 1500.0])

@@ -11,6 +11,7 @@ import torch
 from annotated_types import Ge, Gt
 
 from tutelage.data.arrow import identity, order_names
+from tutelage.data.domains import Domains, held_out
 from tutelage.data.faults import Faults
 from tutelage.data.files import check_labels
 from tutelage.data.pool import Pool
@@ -20,6 +21,9 @@ from tutelage.data.splits import Splits
 from tutelage.data.tabular import blocks, declared_classes, heading, is_parquet, locate
 from tutelage.recipe.errors import InputError, nearest
 from tutelage.recipe.registry import component
+
+# Where a recording is, itself or its file, its label and its domain.
+_Found = tuple[str, bytes | str, str | None, str | None]
 
 
 @component("data", "audio")
@@ -42,6 +46,8 @@ class Audio(Pool):
         features: ``waveform``, or its ``log-mel`` spectrogram: 0 is silence, a full-scale tone about 1, 10 dB are 0.1.
         bins: Mel bands of a spectrogram.
         frames: Steps in time of a spectrogram.
+        domain: The column of domains, such as speakers (Parquet); ``null`` for none.
+        hold_out: Domains that only testing hears, by name or place; ``null`` to test on a fraction of all.
         on_bad: What to do with recordings that cannot be used: ``refuse`` the data and name them, or ``skip`` them and
             record it.
     """
@@ -56,6 +62,8 @@ class Audio(Pool):
     features: Literal["waveform", "log-mel"] = "waveform"
     bins: Annotated[int, Ge(1)] = 28
     frames: Annotated[int, Ge(1)] = 28
+    domain: str | None = None
+    hold_out: list[int | str] | int | str | None = None
     on_bad: Literal["refuse", "skip"] = "refuse"
 
     def load(self, seed: int) -> Splits:
@@ -71,14 +79,20 @@ class Audio(Pool):
         root = Path(self.path).expanduser()
         table = not (root.is_dir() and any(f.is_dir() for f in root.iterdir()))
         files = self._tables() if table else _listing(root)
+        if self.domain is not None and not table:
+            raise InputError("data.domain names a column, and folders have none; give a Parquet file")
+        if self.hold_out is not None and self.domain is None:
+            raise InputError("data.hold_out holds out domains; say with data.domain which column has them")
         sounds: dict[str, Sound] = {}
         labels: list[str] = []
-        for where, source, label in self._parquet(files) if table else _in_folders(root, files):
+        domains: list[str] = []
+        for where, source, label, domain in self._parquet(files) if table else _in_folders(root, files):
             try:
-                if label is None:
-                    raise UnreadableError("it has no label")
+                if label is None or domain is None:
+                    raise UnreadableError(f"it has no {'label' if label is None else 'domain'}")
                 sounds[where] = decode(source)
                 labels.append(label)
+                domains.append(domain)
             except UnreadableError as error:
                 faults.add(where, str(error))
         warnings = faults.settle(len(sounds))
@@ -104,7 +118,13 @@ class Audio(Pool):
             except ValueError as error:
                 raise InputError(f"data.bins {self.bins} and data.frames {self.frames}: {error}") from error
         codes = torch.tensor([names.index(label) for label in labels])
-        return self.divide(waveforms, codes, names=names, seed=seed, about=about, warnings=warnings)
+        of: Domains | None = None
+        if self.domain is not None:
+            whose = order_names(set(domains))
+            of = Domains(
+                tuple(whose), torch.tensor([whose.index(one) for one in domains]), held_out(whose, self.hold_out)
+            )
+        return self.divide(waveforms, codes, names=names, seed=seed, about=about, warnings=warnings, domains=of)
 
     def _tables(self) -> list[Path]:
         files = locate(self.path, "path")
@@ -112,26 +132,27 @@ class Audio(Pool):
         if text is not None:
             raise InputError(f"data.path: {text} is no Parquet file, and text holds no recordings")
         for file in files:
-            for key, name in (("label", self.label), ("audio", self.audio)):
-                if name not in heading(file):
+            for key, name in (("label", self.label), ("audio", self.audio), ("domain", self.domain)):
+                if name is not None and name not in heading(file):
                     hint = nearest(name, heading(file))
                     raise InputError(f"data.{key}: {file} has no column '{name}'. {hint}")
         return files
 
-    def _parquet(self, files: list[Path]) -> Iterator[tuple[str, bytes | str, str | None]]:
+    def _parquet(self, files: list[Path]) -> Iterator[_Found]:
         for file in files:
             names = declared_classes(file, self.label)
-            for block in blocks(file, [self.label, self.audio], Faults("refuse")):
-                rows = zip(
-                    block.rows,
-                    block.columns[self.label].to_pylist(),
-                    block.columns[self.audio].to_pylist(),
-                    strict=True,
-                )
-                for row, label, held in rows:
+            columns = [self.label, self.audio, *([self.domain] if self.domain is not None else [])]
+            for block in blocks(file, columns, Faults("refuse")):
+                values = [block.columns[name].to_pylist() for name in columns]
+                domains = values[2] if self.domain is not None else [""] * len(block.rows)
+                for row, label, held, domain in zip(block.rows, *values[:2], domains, strict=True):
                     source = (held.get("bytes") or held.get("path")) if isinstance(held, dict) else held
                     told = names[label] if names and isinstance(label, int) else label
-                    yield f"{file.name} row {row}", source or b"", None if told is None else str(told)
+                    yield f"{file.name} row {row}", source or b"", _text(told), _text(domain)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _listing(root: Path) -> list[Path]:
@@ -143,7 +164,7 @@ def _listing(root: Path) -> list[Path]:
     return files
 
 
-def _in_folders(root: Path, files: list[Path]) -> Iterator[tuple[str, bytes | str, str | None]]:
+def _in_folders(root: Path, files: list[Path]) -> Iterator[_Found]:
     for file in files:
         where = file.relative_to(root)
-        yield str(where), str(file), where.parts[0]
+        yield str(where), str(file), where.parts[0], ""
