@@ -6,6 +6,7 @@ compare samples with each other return a scalar and say so. Bad shapes and value
 
 from __future__ import annotations
 
+from tutelage.losses.attention import attention_divergence, norm_attention, ranking_coverage, score_distance
 from tutelage.losses.balanced import balance, balanced_divergence
 from tutelage.losses.cka import linear_cka
 from tutelage.losses.complementary import Partition, best_temperature, shared_target, teaching_shares, top_divergence
@@ -119,6 +120,7 @@ __all__ = [
     "agreed_divergence",
     "angle_cosines",
     "angle_relation",
+    "attention_divergence",
     "attention_map",
     "attention_transfer",
     "balance",
@@ -182,6 +184,7 @@ __all__ = [
     "neighbour_graph",
     "noise_contrast",
     "norm_and_direction",
+    "norm_attention",
     "normalized_rest",
     "normalized_target",
     "one_against_rest",
@@ -195,11 +198,13 @@ __all__ = [
     "probabilistic_transfer",
     "proximal_plan",
     "rank_mentors",
+    "ranking_coverage",
     "relative_temperatures",
     "renyi_entropy",
     "resized",
     "routed_divergence",
     "row_similarity",
+    "score_distance",
     "select_layers",
     "shared_target",
     "sharpness",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -98,17 +99,30 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Multi-head self-attention, ``[batch, tokens, dim]`` to the same."""
+    """Multi-head self-attention, ``[batch, tokens, dim]`` to the same.
+
+    Taps: ``query``, ``key``, ``value`` and ``context``, ``[batch, heads, tokens, width]``; ``scores`` and
+    ``probabilities``, ``[batch, heads, tokens, tokens]``, the latter before dropout. Only when somebody looks at scores
+    or probabilities are they computed at all: the fused kernel has none.
+    """
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.rate = heads, dropout
         self.mix = nn.Linear(dim, 3 * dim)
+        self.query, self.key, self.value = nn.Identity(), nn.Identity(), nn.Identity()
+        self.scores, self.probabilities, self.drop = nn.Identity(), nn.Identity(), nn.Dropout(dropout)
+        self.context = nn.Identity()
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.mix(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        rate = self.rate if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=rate)
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        mixed = self.mix(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = self.query(mixed[0]), self.key(mixed[1]), self.value(mixed[2])
+        if any(part._forward_hooks or part._forward_pre_hooks for part in (self.scores, self.probabilities, self.drop)):
+            scores = self.scores(query @ key.transpose(2, 3) / math.sqrt(query.shape[-1]))
+            context = self.drop(self.probabilities(scores.softmax(-1))) @ value
+        else:
+            rate = self.rate if self.training else 0.0
+            context = functional.scaled_dot_product_attention(query, key, value, dropout_p=rate)
+        out: Tensor = self.out(self.context(context).transpose(1, 2).flatten(2))
         return out
