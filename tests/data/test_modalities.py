@@ -10,6 +10,7 @@ import torch
 from tutelage.data.batch import DataInfo
 from tutelage.data.digits import Digits
 from tutelage.data.modalities import Halves, PairedData, halve, match
+from tutelage.data.rotated import Rotated
 from tutelage.data.splits import Splits, TensorExamples, ids_of, limit, select
 from tutelage.recipe import load_recipe
 from tutelage.recipe.errors import InputError, RecipeError
@@ -98,6 +99,12 @@ def test_halves_are_limited_and_selected_like_any_examples() -> None:
     again = select(few, torch.tensor([4, 2]))
     assert torch.equal(again.fetch([0, 1]).inputs, few.fetch([4, 2]).inputs)
     assert torch.equal(ids_of(again), ids_of(few)[[4, 2]])
+
+
+def test_halves_keep_what_is_known_of_domains() -> None:
+    splits = Halves(of=Rotated(of=Digits(), hold_out=1)).load(0)
+    assert splits.domains is not None
+    assert set(splits.domains.of(ids_of(splits.test)).tolist()) == {1}
 
 
 def test_an_odd_width_has_no_halves() -> None:

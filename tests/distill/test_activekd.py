@@ -95,10 +95,10 @@ def test_a_teacher_is_fitted_to_few_labels_and_held_where_it_was_right() -> None
         assert float(prototypes.strength[label]) == pytest.approx(expected, abs=1e-6)
     people = {"teacher": lambda batch: Outputs(own(batch.inputs))}
     step = Step(batch, people, 0, 0, 0.0)  # type: ignore[arg-type]
-    assert float(prototypes.fit(step)["anchor"]) == 0.0
+    assert prototypes.fit(step)["anchor"].item() == 0.0
     with torch.no_grad():
         own.head.weight[3] += 2.0
-    assert float(prototypes.fit(step)["anchor"]) == pytest.approx(float(prototypes.strength[3]) * 12 * 4.0, rel=1e-5)
+    assert prototypes.fit(step)["anchor"].item() == pytest.approx(float(prototypes.strength[3]) * 12 * 4.0, rel=1e-5)
     assert not torch.equal(own.head.weight, teacher.head.weight)
 
 

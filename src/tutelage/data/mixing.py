@@ -82,6 +82,8 @@ def blended(batch: Batch, other: Tensor, share: Tensor, classes: int, name: str)
 class _Mixing:
     """What the two have in common: the draw, the partner and the labels.
 
+    Partners are of one process's share of a batch, so that with another number of processes the pairs are others.
+
     Args:
         info: Facts about the data: the number of classes is needed.
         alpha: The share of a sample that stays is drawn from Beta(alpha, alpha).

@@ -113,7 +113,8 @@ class PairedData:
         Raises:
             InputError: Classes or shapes do not fit, or one lacks a part or a class that the other has.
         """
-        one, two = self.first.load(seed), self.second.load(seed)
+        one: Splits = self.first.load(seed)
+        two: Splits = self.second.load(seed)
         names, others = one.info.class_names, two.info.class_names
         if sorted(names) != sorted(others):
             raise InputError(f"the data sets to be paired have different classes: {_few(names)} and {_few(others)}")
@@ -155,7 +156,9 @@ class PairedData:
             "second": two.record,
             "sizes": one.record.get("sizes"),
         }
-        return Splits(train, joined("validation"), test, info, [*one.warnings, *two.warnings], record)
+        warnings = [*one.warnings, *two.warnings]
+        validation = joined("validation")
+        return replace(one, train=train, validation=validation, test=test, info=info, warnings=warnings, record=record)
 
 
 @component("data", "halves")
@@ -190,13 +193,13 @@ class Halves:
         """
         whole: Splits = self.of.load(seed)
         info = self._info(whole.info)
-        return Splits(
-            Seen(whole.train, halve),
-            None if whole.validation is None else Seen(whole.validation, halve),
-            Seen(whole.test, halve),
-            info,
-            whole.warnings,
-            {**whole.record, "data": "halves", "channels": [info.input_shape[0] // 2] * 2, "of": whole.record},
+        return replace(
+            whole,
+            train=Seen(whole.train, halve),
+            validation=None if whole.validation is None else Seen(whole.validation, halve),
+            test=Seen(whole.test, halve),
+            info=info,
+            record={**whole.record, "data": "halves", "channels": [info.input_shape[0] // 2] * 2, "of": whole.record},
         )
 
     def _info(self, info: DataInfo) -> DataInfo:

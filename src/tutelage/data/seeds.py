@@ -133,7 +133,7 @@ def beta(seeds: Tensor, salt: int, alpha: float) -> Tensor:
         alpha: Above 0; 1 is uniform, less prefers the ends, more the middle.
 
     Returns:
-        ``[batch]`` float32.
+        ``[batch]`` float32; as of `normal`, a device may give another last place.
 
     Raises:
         ValueError: ``alpha`` is not above 0.

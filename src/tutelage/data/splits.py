@@ -184,6 +184,8 @@ class Joined:
         """The samples at these positions, of either."""
         index, border = torch.as_tensor(indices, dtype=torch.int64), len(self.first)
         early = index < border
+        if bool(early.all()) or not bool(early.any()):
+            return self.first.fetch(index) if bool(early.all()) else self.second.fetch(index - border)
         parts = [self.first.fetch(index[early]), self.second.fetch(index[~early] - border)]
         back = torch.cat([early.nonzero().flatten(), (~early).nonzero().flatten()]).argsort()
         fields = ("inputs", "labels", "ids", "seeds")

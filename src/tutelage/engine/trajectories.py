@@ -221,7 +221,9 @@ class StochasticWeightAverageDensely(_Average):
             loss = loss_of(trainer) if self.loss == "method" else scores_of(trainer)["loss"]
             self.valley.add(loss, self.block.averaged())
             self.block = self._empty(trainer)
-            if self.valley.average is None and (self.best is None or loss < self.best):
+            if self.valley.average is not None:
+                self.weights = {}
+            elif self.best is None or loss < self.best:
                 device = torch.device("cpu") if self.cpu_offload else trainer.device
                 state = trainer.subject.state_dict()
                 self.best, self.weights = loss, {n: t.detach().to(device, copy=True) for n, t in state.items()}
