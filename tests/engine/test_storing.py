@@ -25,6 +25,7 @@ from tutelage.models.mlp import MLP
 from tutelage.models.participant import Participant
 from tutelage.models.stored import Stored
 from tutelage.recipe.errors import InputError, RecipeError
+from tutelage.recipe.loading import load_recipe
 
 EXACT = {"views": 2, "dtype": "fp32"}
 AUGMENT = [{"name": "shift", "pixels": 1}]
@@ -111,6 +112,18 @@ def test_a_store_says_what_it_takes(tmp_path: Path) -> None:
     assert any("20 bytes a sample and view, 3 views of 120 samples" in note for note in heard.notes)
     assert json.loads((folder_of(tmp_path) / "store.json").read_text())["bytes_per_sample"] == 4 * 2 + 4 * 2 + 4
     assert ("transfer: storing the teacher", 360) in heard.advanced
+
+
+def test_a_check_says_what_a_store_takes_and_saves() -> None:
+    from tutelage.api.checking import estimate
+
+    live, stored = (estimate(load_recipe(recipe(store))) for store in (None, {"views": 1, "top_k": 4}))
+    assert stored["models"]["teacher"]["store_bytes"] == 20 * 1 * 120
+    assert "store_bytes" not in live["models"]["teacher"]
+    saved = 3 * 120 * live["models"]["teacher"]["flops"]
+    assert live["flops"] - stored["flops"] == pytest.approx(saved)
+    with pytest.raises(InputError, match=r"teacher\.store\.top_k 11"):
+        estimate(load_recipe(recipe({"top_k": 11})))
 
 
 def test_few_logits_in_half_precision_teach_almost_the_same(tmp_path: Path, live: Any) -> None:

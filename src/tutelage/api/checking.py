@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.api.running import look_over
+from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import registry
 from tutelage.recipe.spec import Recipe, Spec, TrainSection
 
@@ -15,10 +16,10 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     """Build a recipe's models on the meta device and count.
 
     Returns:
-        ``models`` (``parameters``, ``weights_bytes``, ``activation_bytes``, ``flops`` of one sample, by slot),
-        ``data`` (sizes
-        and shape), ``steps``, ``flops`` of all training, ``seconds`` (rough, from how fast this machine multiplies
-        matrices), ``memory_bytes`` (weights, gradients, optimiser and activations).
+        ``models`` (``parameters``, ``weights_bytes``, ``activation_bytes``, ``flops`` of one sample, by slot; and
+        ``store_bytes`` of those whose logits are stored), ``data`` (sizes and shape), ``steps``, ``flops`` of all
+        training, ``seconds`` (rough, from how fast this machine multiplies matrices), ``memory_bytes`` (weights,
+        gradients, optimiser and activations).
 
     Raises:
         InputError: A part cannot be built, or weights do not fit.
@@ -37,6 +38,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
 
 def _estimate(recipe: Recipe) -> dict[str, Any]:
     from tutelage.data.shaping import training_size
+    from tutelage.data.store import Layout
     from tutelage.models.channels import seen
     from tutelage.models.cost import estimate as cost_of
 
@@ -61,6 +63,13 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
             "activation_bytes": row["activation_bytes"],
             "flops": row["flops"],
         }
+        store = model.extras.get("store")
+        if store is not None:
+            try:
+                layout = Layout(info.classes, store.top_k, store.dtype)
+            except InputError as error:
+                raise InputError(f"{slot}.store.{error}") from error
+            models[slot]["store_bytes"] = float(layout.row.itemsize * store.views * limited)
         own = _spot(model)
         # Forward once, backward about twice as much; a source only runs forward while it teaches.
         passes = 3.0 * (own.epochs if own else 0)
@@ -68,7 +77,7 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
             passes += 3.0 * main * both
             memory += 4.0 * row["bytes"] + row["activation_bytes"]
         else:
-            passes += main
+            passes += main if store is None else store.views
             memory += row["bytes"]
         flops += passes * row["flops"] * limited
         per_epoch = -(-limited // recipe.train.batch_size)

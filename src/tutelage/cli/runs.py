@@ -106,6 +106,9 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, json: Json = Fals
     for name, row in facts["models"].items():
         grid.add_row(name, f"{row['parameters']:,}", _bytes(row["weights_bytes"]), _bytes(row["activation_bytes"]))
     show(grid)
+    for name, row in facts["models"].items():
+        if "store_bytes" in row:
+            typer.echo(f"store: {_bytes(row['store_bytes'])} of the {name}'s logits")
     data = facts["data"]
     typer.echo(
         f"data: {data['train']:,} to train on, {data['validation']:,} to validate, {data['test']:,} to test; "
