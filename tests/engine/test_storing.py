@@ -157,6 +157,16 @@ def test_inconsistent_views_are_new_ones_with_scores_of_old_ones(tmp_path: Path)
     folder_of(tmp_path)
 
 
+def test_each_generation_is_stored_for_the_next(tmp_path: Path) -> None:
+    method = {"name": "born-again", "generations": 2, "ensemble": "none"}
+    content = recipe(EXACT, method=method, student={"model": "mlp", "hidden": [24]}, train={"epochs": 2})
+    stored = run(content, tmp_path / "stored")
+    assert len(list((tmp_path / "cache" / "stores").iterdir())) == 2
+    # Two epochs see two views, with or without a store.
+    live = run(recipe(None, **{key: content[key] for key in ("method", "student", "train")}), tmp_path / "live")
+    assert same(weights(stored), weights(live))
+
+
 # ------------------------------------------------------------------ kills and damage
 
 
