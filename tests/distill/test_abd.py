@@ -224,3 +224,13 @@ def test_bad_recipes_are_refused(recipe, go):
         go(recipe({"name": "abd", **TINY}))
     with pytest.raises(RecipeError, match="sr_probe"):
         go(recipe({"name": "abd", "sr_probe": "nobody"}))
+
+
+def test_the_student_s_turn_leaves_the_generator_without_a_gradient():
+    step = placed(method := ABD(**TINY))
+    generator, transfer = method.turns()
+    for turn, kept in ((generator, True), (transfer, False)):
+        for parameter in method.host.generator.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        method.after_backward(step, turn)
+        assert all((p.grad is not None) is kept for p in method.host.generator.parameters())

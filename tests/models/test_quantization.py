@@ -87,6 +87,7 @@ def test_packed_sizes_count_scales_and_what_stays() -> None:
     expected = layer.weight.detach().clone()
     merged = merge(copy.deepcopy(layer))
     assert torch.equal(merged.weight, expected)
+    assert torch.equal(layer.weight, expected)
     assert merged.weight.unique().numel() == 3
 
 

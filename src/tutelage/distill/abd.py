@@ -280,8 +280,15 @@ class ABD(Method):
         self.host.before_step(step)
 
     def after_backward(self, step: Step, turn: Turn) -> None:
-        """The host's."""
-        self.host.after_backward(step, replace(turn, name="transfer") if turn.name == "retrospection" else turn)
+        """The host's; what only the generator's turns move has no gradient in the student's."""
+        if turn.name not in ("transfer", "retrospection"):
+            self.host.after_backward(step, turn)
+            return
+        # Averaged over processes it would be zero, and weight decay would act.
+        for name in {name for one in self.host.turns() for name in one.owns}:
+            for parameter in self.host.get_submodule(name).parameters():
+                parameter.grad = None
+        self.host.after_backward(step, replace(turn, name="transfer"))
 
     def after_step(self, step: Step) -> None:
         """The host's."""

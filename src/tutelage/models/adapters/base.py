@@ -54,6 +54,9 @@ def merge(module: nn.Module) -> nn.Module:
     """Put what adapters learnt into the weights themselves, in place, under their first names."""
     for part in list(module.modules()):
         if parametrize.is_parametrized(part):
+            # A copy shares the class that torch made for the layer, and taking the parametrisation out changes it.
+            own = type(part)
+            part.__class__ = type(own.__name__, own.__bases__, dict(vars(own)))
             for name in list(part.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(part, name, leave_parametrized=True)
     return module
