@@ -115,6 +115,8 @@ class DisWOT(Method):
     # The control is the winner on labels, not the recipe's student.
     compared: ClassVar[bool] = False
 
+    hard_labels: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
