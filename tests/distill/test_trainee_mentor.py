@@ -13,6 +13,7 @@ from tutelage.recipe.errors import InputError, RecipeError
 from tutelage.recipe.loading import load_recipe
 
 PLAIN = {"model": "plain", "of": {"model": "resnet", "depth": 8, "width": 2}}
+SMALL = {"name": "digits", "limit": 64}
 QUIET = {"name": "trainee-mentor", "probes": []}
 
 
@@ -51,29 +52,29 @@ def same(a, b):
 
 
 def test_without_guidance_it_is_training_on_labels_bit_for_bit(recipe, go, weights):
-    finished = go(recipe({**QUIET, "kd_epochs": 0}, student=PLAIN))
+    finished = go(recipe({**QUIET, "kd_epochs": 0}, student=PLAIN, data=SMALL))
     assert same(weights(finished), stage_weights(finished, "plain-labels"))
-    taught = go(recipe({**QUIET, "kd_epochs": 1}, student=PLAIN))
+    taught = go(recipe({**QUIET, "kd_epochs": 1}, student=PLAIN, data=SMALL))
     assert not same(weights(taught), stage_weights(taught, "plain-labels"))
 
 
 def test_guidance_for_all_epochs_is_plain_distillation(recipe, go, weights):
-    everything = weights(go(recipe(QUIET, student=PLAIN)))
-    assert same(everything, weights(go(recipe({**QUIET, "kd_epochs": 2}, student=PLAIN))))
-    again = recipe({"name": "kd", "alpha": 0.1}, student=PLAIN)
+    everything = weights(go(recipe(QUIET, student=PLAIN, data=SMALL)))
+    assert same(everything, weights(go(recipe({**QUIET, "kd_epochs": 2}, student=PLAIN, data=SMALL))))
+    again = recipe({"name": "kd", "alpha": 0.1}, student=PLAIN, data=SMALL)
     assert same(everything, weights(go(again)))
 
 
 def test_the_control_is_the_one_that_other_methods_have(recipe, go):
-    finished = go(recipe(QUIET, student=PLAIN))
-    other = go(recipe("kd", student=PLAIN, baseline=True))
+    finished = go(recipe(QUIET, student=PLAIN, data=SMALL))
+    other = go(recipe("kd", student=PLAIN, baseline=True, data=SMALL))
     name = next(p.name for p in (other.folder / "stages").iterdir() if p.name not in ("teacher", "transfer"))
     assert same(stage_weights(finished, "plain-labels"), stage_weights(other, name))
 
 
 @pytest.mark.parametrize(("handover", "epochs"), [("reset", 1), ("restart", 2)])
 def test_a_handover_starts_again_from_guided_weights(handover, epochs, recipe, go, weights):
-    finished = go(recipe({**QUIET, "kd_epochs": 1, "handover": handover}, student=PLAIN))
+    finished = go(recipe({**QUIET, "kd_epochs": 1, "handover": handover}, student=PLAIN, data=SMALL))
     history = json.loads((finished.folder / "stages" / "plain-teacher" / "record.json").read_text())["history"]
     assert len(history) == epochs
     assert list(history[0]["losses"]) == ["train/task"] or all("transfer" not in k for k in history[0]["losses"])
@@ -83,8 +84,7 @@ def test_a_handover_starts_again_from_guided_weights(handover, epochs, recipe, g
 def test_what_was_recovered(recipe, go):
     method = {**QUIET, "depths": [14], "guidance": [0, 1], "residual_too": True}
     mentor = {"model": "mlp", "hidden": [4], "weights": {"train": {"epochs": 1}}}
-    small = {"name": "digits", "limit": 64}
-    finished = go(recipe(method, student=PLAIN, mentor=mentor, epochs=2, data=small))
+    finished = go(recipe(method, student=PLAIN, mentor=mentor, epochs=2, data=SMALL))
     found = finished.report["findings"]
     networks = {(row["depth"], row["network"], row["training"]): row for row in found["networks"]}
     assert len(networks) == 2 * 7
@@ -109,7 +109,7 @@ def test_what_was_recovered(recipe, go):
 
 def test_probes_look_at_every_network(recipe, go):
     method = {"name": "trainee-mentor", "landscape_steps": 3, "probe_samples": 64}
-    found = go(recipe(method, student=PLAIN, epochs=1)).report["findings"]
+    found = go(recipe(method, student=PLAIN, epochs=1, data=SMALL)).report["findings"]
     cells = ["residual labels", "plain labels", "plain teacher"]
     assert [row["network"] for row in found["landscape"]] == cells
     assert [row["position"] for row in found["landscape_line"]] == [-1, 0, 1]
