@@ -22,7 +22,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scores": {"map_coeff": 0.0, "score_coeff": 1.0},
     "maps": {"map_coeff": 1.0},
     "outputs": {"map_coeff": 0.0, "output_coeff": 1.0},
-    "maps and outputs": {"map_coeff": 1.0, "output_coeff": 0.5},
 }
 
 
