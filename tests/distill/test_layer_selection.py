@@ -97,6 +97,7 @@ def test_without_hidden_states_it_is_labels_and_divergence():
         ours.logits.log_softmax(-1), theirs.logits.softmax(-1), reduction="batchmean"
     )
     assert losses.total().item() == pytest.approx((cross + divergence).item(), abs=1e-5)
+    assert method.findings(None) == {}
 
 
 def test_adapters_bridge_widths_and_are_trained_with_the_method():

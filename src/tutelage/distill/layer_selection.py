@@ -193,6 +193,8 @@ class LayerSelection(LogitDistillation):
 
     def findings(self, run: Run) -> Mapping[str, Any]:
         """What the strategies have in common: angles and ways on test samples, before training and after."""
+        if not self.pairs:
+            return {}
         few = run.splits.test.fetch(range(min(256, len(run.splits.test)))).to(run.accelerator.device)
         teacher, probes = run.models["teacher"], {}
         for when, student in (("start", run.fresh("student")), ("end", run.models["student"])):
