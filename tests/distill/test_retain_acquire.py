@@ -244,6 +244,9 @@ def test_bad_recipes_are_refused(recipe, go):
     assert "method.inner_lr: found -1" in str(caught.value)
     with pytest.raises(InputError, match="has no weights"):
         go(recipe("retain-acquire", teacher={"model": "convnet"}))
+    taught = {"model": "convnet", "weights": {"train": {"epochs": 1}}, "cache": True}
+    with pytest.raises(InputError, match="images that are made anew"):
+        go(recipe("retain-acquire", teacher=taught))
     with pytest.raises(InputError, match="takes images"):
         placed_on_table()
 

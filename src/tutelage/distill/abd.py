@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tutelage.distill.attention_transfer import AttentionTransfer
-from tutelage.distill.base import Distillation, sequence
+from tutelage.distill.base import sequence
 from tutelage.distill.data_free import DataFree, module_of
 from tutelage.distill.out_of_distribution import OutOfDistribution
 from tutelage.engine.method import Finding, Method, Result, Room, Step, Train, Turn
@@ -140,8 +140,8 @@ class ABD(Method):
 
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
-        """A teacher that was never taught has nothing to transfer."""
-        return Distillation.check(recipe)
+        """As of its hosts."""
+        return DataFree.check(recipe)
 
     def setup(self, room: Room) -> None:
         """Set the host up, and draw the shuffles.

@@ -22,7 +22,7 @@ from tutelage.models.generator import Generator
 from tutelage.models.inert import evaluating
 from tutelage.models.outputs import Outputs
 from tutelage.recipe.errors import Problem
-from tutelage.recipe.spec import Recipe
+from tutelage.recipe.spec import Recipe, Spec
 
 Guard = Callable[[Step, Outputs], Losses]
 """Further terms of a generator's loss, from the step on generated images and what the teacher makes of them."""
@@ -79,8 +79,8 @@ class DataFree(Method):
 
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
-        """A teacher that was never taught has nothing to transfer."""
-        return Distillation.check(recipe)
+        """A teacher that was never taught has nothing to transfer, and no answer of it can be kept."""
+        return [*Distillation.check(recipe), *remembered(recipe)]
 
     def setup(self, room: Room) -> None:
         """Build the generator, and let gradients pass through the teacher.
@@ -201,6 +201,24 @@ class DataFree(Method):
         """The student."""
         student = run.models["student"]
         return (Result("student", lambda inputs: self.predict(student, inputs), "recipient", (student,)),)
+
+
+def remembered(recipe: Recipe) -> list[Problem]:
+    """The problem of a teacher that is asked about each sample once, where every image is new."""
+    teacher = recipe.slots.get("teacher")
+    if not isinstance(teacher, Spec) or not teacher.extras.get("cache"):
+        return []
+    where = teacher.place
+    return [
+        Problem(
+            "the teacher cannot remember what it said of images that are made anew in every step.",
+            ("teacher", "cache"),
+            where.file,
+            where.line,
+            where.column,
+            "Leave out `cache`.",
+        )
+    ]
 
 
 def plain(images: Tensor, labels: Tensor | None = None) -> Batch:
