@@ -16,7 +16,7 @@ METRIC = "accuracy on the unseen domain"
 def study() -> dict[str, Any]:
     """Leave one of four domains out, with each average of the student, and with and without one of the teacher."""
     swad = "{name: swad, validate_every: 20}"
-    averages = {"last weights": "null", "wakd": "wakd", "sma": "{name: sma, validate_every: 20}", "swad": swad}
+    averages = {"last weights": "null", "wakd": "wakd", "swad": swad}
     pairs = [("averaged teacher", f"[{swad}]", student) for student in averages]
     pairs += [("plain teacher", "[]", student) for student in ("last weights", "wakd")]
     rows: list[dict[str, Any]] = []
