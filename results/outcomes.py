@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tutelage.data.batch import Batch
 from tutelage.data.digits import Digits
-from tutelage.distill.layer_angles import layer_angles
+from tutelage.distill.parts.layer_angles import layer_angles
 from tutelage.distill.rkd import RKD
 from tutelage.distill.topkd import TopKD
 from tutelage.engine.terms import Losses

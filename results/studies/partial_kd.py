@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from studies.base import accuracies, collected, means, row
-from tutelage.distill.partial_diagnosis import advice
+from tutelage.distill.parts.partial_diagnosis import advice
 from tutelage.losses import confidence_target, similarity_target, smoothed_labels, soft_cross_entropy
 
 SEEDS = (0, 1, 2)

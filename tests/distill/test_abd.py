@@ -9,7 +9,7 @@ from torch import nn
 from tutelage import api, losses
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.distill.abd import ABD
-from tutelage.distill.data_free import DataFree, plain
+from tutelage.distill.parts.data_free import DataFree, plain
 from tutelage.engine.method import Room, Step
 from tutelage.models.convnet import ConvNet
 from tutelage.models.outputs import Outputs

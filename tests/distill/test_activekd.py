@@ -13,7 +13,7 @@ from tutelage.data.digits import Digits
 from tutelage.data.shaping import hide
 from tutelage.data.splits import Joined, ids_of, labels_of
 from tutelage.distill.activekd import ActiveKD
-from tutelage.distill.few_shot_teacher import few_shot
+from tutelage.distill.parts.few_shot_teacher import few_shot
 from tutelage.engine.method import Step
 from tutelage.losses import kl_divergence
 from tutelage.models.mlp import MLP

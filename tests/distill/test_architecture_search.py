@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tutelage.distill.architecture_search import Space, at_random, evolve
+from tutelage.distill.parts.architecture_search import Space, at_random, evolve
 from tutelage.recipe.spec import Spec
 
 SPACE = Space(

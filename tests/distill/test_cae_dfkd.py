@@ -11,7 +11,7 @@ from torch import nn
 from tutelage import api
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.distill.cae_dfkd import CAEDFKD, RestartedAdam, embedded
-from tutelage.distill.data_free import plain
+from tutelage.distill.parts.data_free import plain
 from tutelage.engine.method import Room, Step
 from tutelage.engine.stopping import Interrupted
 from tutelage.losses import kl_divergence

@@ -10,9 +10,9 @@ from tutelage.data.augment import Cutout, Shift
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.mixing import CutMix
 from tutelage.data.splits import TensorExamples
-from tutelage.distill.augmentation_score import rank_agreement, score_augmentation, transfer_covariance
 from tutelage.distill.cutmixpick import CutMixPick
 from tutelage.distill.kd import KD
+from tutelage.distill.parts.augmentation_score import rank_agreement, score_augmentation, transfer_covariance
 from tutelage.distill.samplers.cutmix_pick import CutMixPick as Sampler
 from tutelage.distill.samplers.cutmix_pick import picked
 from tutelage.engine.method import Room, Step

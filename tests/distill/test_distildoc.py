@@ -8,7 +8,7 @@ from torch import nn
 
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.distill.distildoc import macro_f1
-from tutelage.distill.panel import MiddleHint, Regressor, ReviewKD, SimKD, middle
+from tutelage.distill.parts.panel import MiddleHint, Regressor, ReviewKD, SimKD, middle
 from tutelage.engine.method import Room
 from tutelage.measure import Predicted
 from tutelage.models.convnet import ConvNet

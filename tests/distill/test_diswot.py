@@ -9,9 +9,9 @@ import torch
 
 from tutelage.api import resume
 from tutelage.data.batch import Batch, DataInfo
-from tutelage.distill.architecture_search import Space
 from tutelage.distill.diswot import Similarity
-from tutelage.distill.untrained_pairs import Judge, similarities
+from tutelage.distill.parts.architecture_search import Space
+from tutelage.distill.parts.untrained_pairs import Judge, similarities
 from tutelage.engine.listening import Silence
 from tutelage.engine.run import Run
 from tutelage.engine.stopping import Interruption

@@ -12,8 +12,8 @@ from tutelage.data.augment import Cutout, Shift
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.loader import apply
 from tutelage.distill.e2kd import E2KD
-from tutelage.distill.explainers import Bcos, Explainer, GradCam, InputGradient
-from tutelage.distill.frozen_maps import FrozenMaps
+from tutelage.distill.parts.explainers import Bcos, Explainer, GradCam, InputGradient
+from tutelage.distill.parts.frozen_maps import FrozenMaps
 from tutelage.engine.method import Room, Step
 from tutelage.losses import explanation_distance, kl_divergence, one_against_rest
 from tutelage.models.bcos import BcosNet

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tutelage.data.batch import Batch
-from tutelage.distill.features import Projector, same_positions
 from tutelage.distill.fitnet import FitNet
+from tutelage.distill.parts.features import Projector, same_positions
 from tutelage.models.outputs import Outputs
 from tutelage.recipe.errors import InputError
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tutelage.data.batch import Batch, DataInfo
-from tutelage.distill.layer_angles import angle_tables, probe_states
 from tutelage.distill.layer_selection import LayerSelection
+from tutelage.distill.parts.layer_angles import angle_tables, probe_states
 from tutelage.engine.method import Room
 from tutelage.models.convnet import ConvNet
 from tutelage.models.participant import Participant

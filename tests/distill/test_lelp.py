@@ -11,7 +11,7 @@ from tutelage.api import resume
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.distill.kd import KD
 from tutelage.distill.lelp import LELP
-from tutelage.distill.subclasses import Clusters, Directions, Knowledge, clustered, rotation
+from tutelage.distill.parts.subclasses import Clusters, Directions, Knowledge, clustered, rotation
 from tutelage.engine.listening import Silence
 from tutelage.engine.method import Room
 from tutelage.engine.run import Run

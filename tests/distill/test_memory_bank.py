@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tutelage.data.splits import TensorExamples
-from tutelage.distill.memory_bank import MemoryBank
+from tutelage.distill.parts.memory_bank import MemoryBank
 from tutelage.recipe.errors import InputError
 
 # Positions in a pool, of which training has some, in no order.

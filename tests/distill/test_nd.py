@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tutelage.data.batch import Batch, DataInfo
-from tutelage.distill.class_means import ClassMeans
 from tutelage.distill.nd import ND
+from tutelage.distill.parts.class_means import ClassMeans
 from tutelage.engine.listening import Silence
 from tutelage.engine.method import Room, Step
 from tutelage.engine.run import Run

@@ -11,8 +11,8 @@ from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.digits import Digits
 from tutelage.data.splits import limit
 from tutelage.distill.kd import KD
-from tutelage.distill.partial_diagnosis import advice, diagnose
 from tutelage.distill.partial_kd import PartialKD
+from tutelage.distill.parts.partial_diagnosis import advice, diagnose
 from tutelage.engine import checkpoint
 from tutelage.engine.method import Room
 from tutelage.losses import gradient_rescaling, similarity_agreement

@@ -11,7 +11,7 @@ from torch import nn
 from tutelage import api
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.splits import TensorExamples
-from tutelage.distill.data_free import plain
+from tutelage.distill.parts.data_free import plain
 from tutelage.distill.retain_acquire import RetainAcquire
 from tutelage.engine.method import Room, Step
 from tutelage.engine.stopping import Interrupted

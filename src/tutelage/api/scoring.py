@@ -50,7 +50,7 @@ def score_augmentations(
     look_over(loaded)
     asked = {_title(one): _component(one) for one in augments}
 
-    from tutelage.distill.augmentation_score import Augmented, score_augmentation
+    from tutelage.distill.parts.augmentation_score import Augmented, score_augmentation
     from tutelage.engine.listening import Silence
     from tutelage.engine.method import Room
     from tutelage.engine.run import Run

@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tutelage.distill.attention_transfer import AttentionTransfer
 from tutelage.distill.base import sequence
-from tutelage.distill.data_free import DataFree, module_of
-from tutelage.distill.out_of_distribution import OutOfDistribution
+from tutelage.distill.parts.data_free import DataFree, module_of
+from tutelage.distill.parts.out_of_distribution import OutOfDistribution
 from tutelage.engine.method import Finding, Method, Result, Room, Step, Train, Turn
 from tutelage.engine.optimizers import adam
 from tutelage.engine.run import Run

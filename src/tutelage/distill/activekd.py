@@ -16,7 +16,7 @@ from tutelage.data.seeds import integers, mix
 from tutelage.data.shaping import Unlabelled, hide
 from tutelage.data.splits import Examples, Joined, labels_of, select
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.few_shot_teacher import few_shot
+from tutelage.distill.parts.few_shot_teacher import few_shot
 from tutelage.engine.method import Finding, Result, Room, Step, Train
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy, kl_divergence

@@ -9,7 +9,7 @@ from annotated_types import Ge, MinLen
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import Distillation
-from tutelage.distill.features import as_tokens, captured, same_positions
+from tutelage.distill.parts.features import as_tokens, captured, same_positions
 from tutelage.engine.method import Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import attention_transfer, cross_entropy

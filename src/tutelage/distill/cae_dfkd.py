@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tutelage.data.batch import DataInfo
 from tutelage.data.splits import Examples, Splits
-from tutelage.distill.data_free import DataFree, plain
+from tutelage.distill.parts.data_free import DataFree, plain
 from tutelage.engine.method import Finding, Room, Step, Turn
 from tutelage.engine.run import Run
 from tutelage.engine.terms import Losses

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.features import as_map, captured, classifier_of, map_grid
-from tutelage.distill.map_sheet import map_sheet
+from tutelage.distill.parts.features import as_map, captured, classifier_of, map_grid
+from tutelage.distill.parts.map_sheet import map_sheet
 from tutelage.engine.method import Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import binary_maps, class_activation_maps, class_attention

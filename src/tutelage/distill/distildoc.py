@@ -17,8 +17,8 @@ from tutelage.data.seeds import shuffle
 from tutelage.data.splits import Examples, Splits, Subset, labels_of
 from tutelage.distill.base import Distillation, mistake, own_stages
 from tutelage.distill.kd import KD
-from tutelage.distill.panel import NKD, LogitMSE, MiddleHint, ReviewKD, SimKD
-from tutelage.distill.trials import accuracy, begun, by_teacher, on_labels, predictions, sample
+from tutelage.distill.parts.panel import NKD, LogitMSE, MiddleHint, ReviewKD, SimKD
+from tutelage.distill.parts.trials import accuracy, begun, by_teacher, on_labels, predictions, sample
 from tutelage.engine.method import Method, Result, Room, Train
 from tutelage.measure import Predicted
 from tutelage.measure.calibration import calibration_error

@@ -13,11 +13,11 @@ from torch import nn
 
 from tutelage.data.batch import Batch
 from tutelage.data.seeds import shuffle
-from tutelage.distill.architecture_search import Choice, Space, at_random, evolve, spec_of, unfit_values
 from tutelage.distill.base import Distillation, mistake, own_stages
 from tutelage.distill.kd import KD
-from tutelage.distill.trials import accuracy, begun, by_teacher, on_labels, predictions
-from tutelage.distill.untrained_pairs import Candidate, Judge, similarities
+from tutelage.distill.parts.architecture_search import Choice, Space, at_random, evolve, spec_of, unfit_values
+from tutelage.distill.parts.trials import accuracy, begun, by_teacher, on_labels, predictions
+from tutelage.distill.parts.untrained_pairs import Candidate, Judge, similarities
 from tutelage.engine.method import Method, Result, Room, Train
 from tutelage.engine.terms import Losses
 from tutelage.measure.proxies import PROXIES

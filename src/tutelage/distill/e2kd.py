@@ -15,8 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.splits import Examples
 from tutelage.distill.base import LogitDistillation, sequence
-from tutelage.distill.explainers import Explainer
-from tutelage.distill.frozen_maps import FrozenMaps, freeze_maps, kept_maps
+from tutelage.distill.parts.explainers import Explainer
+from tutelage.distill.parts.frozen_maps import FrozenMaps, freeze_maps, kept_maps
 from tutelage.engine.cache import content_of
 from tutelage.engine.method import Room, Step, Train
 from tutelage.engine.terms import Losses

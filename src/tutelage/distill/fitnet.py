@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import Distillation
-from tutelage.distill.features import Projector, captured, same_positions
+from tutelage.distill.parts.features import Projector, captured, same_positions
 from tutelage.engine.method import Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy, hint

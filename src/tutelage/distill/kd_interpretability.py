@@ -16,7 +16,7 @@ from tutelage.data.concepts import Concepts, drawn_concepts, read_concepts
 from tutelage.data.splits import TensorExamples
 from tutelage.distill.base import Distillation, mistake, own_stages
 from tutelage.distill.kd import KD
-from tutelage.distill.trials import accuracy, begun, by_teacher, on_labels, predictions, sample
+from tutelage.distill.parts.trials import accuracy, begun, by_teacher, on_labels, predictions, sample
 from tutelage.engine.method import Method, Result, Room, Step, Train
 from tutelage.engine.supervised import LabelTraining
 from tutelage.engine.terms import Losses

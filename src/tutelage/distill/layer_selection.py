@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.features import Projector, as_map, as_tokens, map_grid, same_positions
-from tutelage.distill.layer_angles import Angles, Probe, angle_tables, angles_between, block_states, probe_states
+from tutelage.distill.parts.features import Projector, as_map, as_tokens, map_grid, same_positions
+from tutelage.distill.parts.layer_angles import Angles, Probe, angle_tables, angles_between, block_states, probe_states
 from tutelage.engine.method import Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import hidden_distance, kl_divergence, layer_map, select_layers

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.subclasses import Clusters, Directions, Division, Knowledge
+from tutelage.distill.parts.subclasses import Clusters, Directions, Division, Knowledge
 from tutelage.engine.method import Finding, Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import logit_null_space, subclass_divergence, subclass_targets

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from tutelage.distill.base import mistake, own_stages
-from tutelage.distill.specialists import BestMasks, Specialist, layers_of
+from tutelage.distill.parts.specialists import BestMasks, Specialist, layers_of
 from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy, kl_divergence, load_balance, routed_divergence

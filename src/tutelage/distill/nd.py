@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.class_means import ClassMeans
-from tutelage.distill.features import as_tokens, captured, held_out
+from tutelage.distill.parts.class_means import ClassMeans
+from tutelage.distill.parts.features import as_tokens, captured, held_out
 from tutelage.engine.method import Finding, Room, Step
 from tutelage.engine.terms import Losses
 from tutelage.losses import (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.partial_diagnosis import diagnose
+from tutelage.distill.parts.partial_diagnosis import diagnose
 from tutelage.engine.method import Finding, Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.features import as_tokens, captured, held_out
+from tutelage.distill.parts.features import as_tokens, captured, held_out
 from tutelage.engine.method import Finding, Room, Turn
 from tutelage.engine.terms import Losses
 from tutelage.losses import corrected, cross_entropy, kl_divergence, sharpness

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from tutelage.data.batch import Batch
-from tutelage.distill.attention_report import attention_report
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.layer_angles import block_states
+from tutelage.distill.parts.attention_report import attention_report
+from tutelage.distill.parts.layer_angles import block_states
 from tutelage.engine.method import Finding, Room
 from tutelage.engine.run import Run
 from tutelage.engine.terms import Losses

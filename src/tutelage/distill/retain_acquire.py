@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tutelage.distill.data_free import DataFree, module_of, over_epochs, plain
+from tutelage.distill.parts.data_free import DataFree, module_of, over_epochs, plain
 from tutelage.engine.method import Finding, Room, Step, Turn
 from tutelage.engine.optimizers import adam
 from tutelage.engine.run import Run

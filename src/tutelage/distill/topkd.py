@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.features import held_out
+from tutelage.distill.parts.features import held_out
 from tutelage.engine.method import Finding, Room, Step, Train
 from tutelage.engine.terms import Losses
 from tutelage.losses import paired_contrast, top_directions, top_scale

@@ -12,7 +12,7 @@ from torch import nn
 
 from tutelage.distill.base import Distillation, mistake, own_stages
 from tutelage.distill.kd import KD
-from tutelage.distill.trials import accuracy, begun, by_teacher, on_labels, predictions, sample
+from tutelage.distill.parts.trials import accuracy, begun, by_teacher, on_labels, predictions, sample
 from tutelage.engine.method import Method, Result, Room, Step, Train
 from tutelage.engine.terms import Losses
 from tutelage.measure.landscape import loss_landscape, successive_gradients

@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 from tutelage.data.batch import Batch
 from tutelage.data.splits import labels_of
 from tutelage.distill.base import LogitDistillation
-from tutelage.distill.features import as_map, as_tokens, captured, map_grid, same_positions
+from tutelage.distill.parts.features import as_map, as_tokens, captured, map_grid, same_positions
 from tutelage.engine.method import Room
 from tutelage.engine.predicting import predict
 from tutelage.engine.ramps import Linear

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 
 from tutelage.data.batch import Batch
-from tutelage.distill.transformed import Transformed
+from tutelage.distill.parts.transformed import Transformed
 from tutelage.engine.terms import Losses
 from tutelage.losses import power_sum, ttm
 from tutelage.models.outputs import Outputs

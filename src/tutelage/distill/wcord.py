@@ -13,8 +13,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import Distillation
-from tutelage.distill.features import captured
-from tutelage.distill.memory_bank import MemoryBank
+from tutelage.distill.parts.features import captured
+from tutelage.distill.parts.memory_bank import MemoryBank
 from tutelage.engine.method import Room, Step
 from tutelage.engine.terms import Losses
 from tutelage.losses import cosine_cost, critic_gap, cross_entropy, noise_contrast, transport_cost

@@ -31,7 +31,7 @@ def _code() -> str:
     digest = hashlib.sha256()
     home = Path(tutelage.__file__).parent
     for room in _ROOMS:
-        for path in sorted((home / room).glob("*.py")):
+        for path in sorted((home / room).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tutelage.distill.features import as_map, captured, map_grid
+from tutelage.distill.parts.features import as_map, captured, map_grid
 from tutelage.engine.method import Room
 from tutelage.losses import grad_cam
 from tutelage.models.bcos import explaining

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import Distillation, LogitDistillation
-from tutelage.distill.features import captured, same_positions
+from tutelage.distill.parts.features import captured, same_positions
 from tutelage.engine.method import Room
 from tutelage.engine.terms import Losses
 from tutelage.losses import (

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch
-from tutelage.distill.features import as_tokens, same_positions
+from tutelage.distill.parts.features import as_tokens, same_positions
 from tutelage.losses import angle_cosines, structured_cosine
 from tutelage.models.participant import observing
 from tutelage.models.taps import places

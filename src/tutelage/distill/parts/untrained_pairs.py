@@ -12,7 +12,7 @@ from torch import nn
 
 from tutelage.data.batch import Batch
 from tutelage.distill.base import Distillation
-from tutelage.distill.trials import begun
+from tutelage.distill.parts.trials import begun
 from tutelage.engine.method import Room
 from tutelage.losses import class_semantics, classifier_gradient, similarity_preserving
 from tutelage.measure.proxies import untrained

@@ -11,7 +11,7 @@ from tutelage.data.mixing import CutMix
 from tutelage.data.patches import Patches
 from tutelage.data.splits import Examples
 from tutelage.distill.base import same_classes
-from tutelage.distill.data_free import DataFree
+from tutelage.distill.parts.data_free import DataFree
 from tutelage.engine.method import Room, Step, Turn
 from tutelage.engine.terms import Losses
 from tutelage.losses import kl_divergence
