@@ -85,8 +85,8 @@ def test_experiments(tmp_path: Path) -> None:
     assert "| kd | 0.9123 [0.9, 0.92] | 0.5 | 5 |" in page
     assert "| control | 0.9 [0.89, 0.91] | - | 5 |" in page
     assert page.rstrip().endswith("A little.")
-    (folder / "broken.json").write_text("{")
-    with pytest.raises(SystemExit, match=r"broken\.json"):
+    (folder / "rkd.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"rkd\.json"):
         foundation(tmp_path)
 
 
