@@ -234,3 +234,30 @@ def test_a_member_that_was_never_taught_is_named(recipe):
     with pytest.raises(RecipeError, match=r"teacher\.members\.1: the teacher 'convnet' has no weights"):
         look_over(load_recipe(recipe("kd", teacher=teacher)))
     look_over(load_recipe(recipe("kd", teacher={"model": "ensemble", "members": [taught, taught]})))
+
+
+def _distillers():
+    from tutelage.recipe.registry import registry
+
+    return [e.name for e in registry().entries("method") if e.package == "tutelage" and e.route == "distill"]
+
+
+@pytest.mark.parametrize("name", _distillers())
+@pytest.mark.parametrize("place", ["also", "stages", "methods"])
+def test_any_method_beside_another_is_taken_or_refused_with_a_reason(recipe, name, place):
+    """A check that looks for its own keys in another method's arguments would end in a traceback."""
+    from tutelage.api.running import look_over
+    from tutelage.recipe.errors import InputError, RecipeError
+    from tutelage.recipe.loading import load_recipe
+
+    beside = {
+        "also": {"also": [name]},
+        "stages": {"stages": [{"name": "one"}, {"name": "two", "method": name}]},
+        "methods": {"compare": {"methods": [name, "kd" if name != "kd" else "rkd"]}},
+    }
+    said = ""
+    try:
+        look_over(load_recipe(recipe("kd", **beside[place])))
+    except (InputError, RecipeError) as error:
+        said = str(error)
+    assert not said or len(said) > 30

@@ -165,7 +165,7 @@ class DisWOT(Method):
     def check(cls, recipe: Recipe) -> list[Problem]:
         """An untaught teacher, a space that the student's model does not have, objectives that compare nothing."""
         problems = [*Distillation.check(recipe), *own_stages(recipe, "diswot")]
-        if recipe.stages:
+        if recipe.stages or recipe.method.name != "diswot":
             return problems
 
         def note(message: str, hint: str, *path: str, of: Spec = recipe.method) -> None:

@@ -138,7 +138,7 @@ class KDInterpretability(Method):
     def check(cls, recipe: Recipe) -> list[Problem]:
         """An untaught teacher, a stage of something else, an objective that compares nothing, scaled pixels."""
         problems = [*Distillation.check(recipe), *own_stages(recipe, "kd-interpretability")]
-        if recipe.stages:
+        if recipe.stages or recipe.method.name != "kd-interpretability":
             return problems
         other = recipe.method.args["objective"]
         if isinstance(other, Spec) and not issubclass(registry().load("method", other.name), Distillation):

@@ -205,6 +205,8 @@ class MSTDistill(Method):
     def check(cls, recipe: Recipe) -> list[Problem]:
         """Teachers whose features cannot be rewritten, and a sequence of stages beside its own."""
         problems = own_stages(recipe, "mst-distill")
+        if recipe.stages or recipe.method.name != "mst-distill":
+            return problems
         for name in TEACHERS:
             spec = recipe.models.get(name)
             for key in ("cache", "store"):

@@ -103,7 +103,7 @@ class TraineeMentor(Method):
     def check(cls, recipe: Recipe) -> list[Problem]:
         """An untaught teacher, a student with its skip connections, and keys that do not fit together."""
         problems = [*Distillation.check(recipe), *own_stages(recipe, "trainee-mentor")]
-        if recipe.stages:
+        if recipe.stages or recipe.method.name != "trainee-mentor":
             return problems
 
         def note(message: str, hint: str, *path: str, of: Spec = recipe.method) -> None:

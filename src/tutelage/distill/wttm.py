@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from tutelage.data.batch import Batch
 from tutelage.distill.parts.transformed import Transformed
 from tutelage.engine.terms import Losses
-from tutelage.losses import power_sum, ttm, wttm
+from tutelage.losses import power_sum, ttm
 from tutelage.models.outputs import Outputs
 from tutelage.recipe.registry import method
 from tutelage.recipe.types import Ramped
@@ -48,10 +48,10 @@ class WTTM(Transformed):
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
         """``ce_weight * CE + beta * U(teacher) * KL(teacher^exponent, student)``."""
-        if self.weighting == "none":
-            transfer = ttm(student.logits, teacher.logits, exponent=self.power)
-        else:
-            transfer = wttm(student.logits, teacher.logits, exponent=self.power, normalize=self.normalize_weights)
+        softness = power_sum(teacher.logits.detach(), self.power)
+        transfer = ttm(student.logits, teacher.logits, exponent=self.power)
+        if self.weighting == "power_sum":
+            transfer = (softness / softness.mean() if self.normalize_weights else softness) * transfer
         terms = self.task(student, batch) | Losses(transfer=transfer)
         terms = terms.weighted(task=self.ce_weight, transfer=self.beta)
-        return terms.noting(softness=power_sum(teacher.logits, self.power))
+        return terms.noting(softness=softness)
