@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from tutelage.api.running import look_over
+from tutelage.distill.base import Distillation
 from tutelage.engine.listening import Silence
 from tutelage.engine.run import Run
 from tutelage.engine.stopping import Interruption
@@ -36,10 +38,13 @@ AUGMENTATIONS: list[list[Any]] = [[], [], ["shift"], ["mixup"], ["cutmix"]]
 OVERALL = {"train": {"epochs": 1, "batch_size": 16}, "measure": ["accuracy"], "baseline": False}
 
 
-def objectives() -> list[str]:
-    """Methods of one teacher and one student on one set of data."""
+@cache
+def objectives() -> tuple[str, ...]:
+    """Methods of one teacher and one student that compare the two in one stage, and are not a study of their own."""
     own = [e for e in registry().entries("method") if e.package == "tutelage"]
-    return [e.name for e in own if set(e.slots) == {"teacher", "student", "data"}]
+    single = [e.name for e in own if set(e.slots) == {"teacher", "student", "data"}]
+    kinds = {name: registry().load("method", name) for name in single}
+    return tuple(name for name, kind in kinds.items() if getattr(kind, "stages", None) is Distillation.stages)
 
 
 def draw(choice: random.Random) -> dict[str, Any]:
