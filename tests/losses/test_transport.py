@@ -76,7 +76,8 @@ def test_transport_does_not_know_who_belongs_to_whom():
 @given(st.integers(0, 10_000), st.integers(2, 7), st.integers(2, 7), st.floats(0.2, 1.0))
 @settings(max_examples=15, deadline=None)
 def test_sinkhorn_against_pot(seed, rows, columns, epsilon):
-    ot = pytest.importorskip("ot")
+    import ot
+
     cost = random(seed, rows, columns)
     weights = np.full(rows, 1 / rows), np.full(columns, 1 / columns)
     expected = ot.bregman.sinkhorn_log(*weights, cost.numpy(), epsilon, numItermax=2000, stopThr=1e-10, warn=False)
@@ -87,7 +88,8 @@ def test_sinkhorn_against_pot(seed, rows, columns, epsilon):
 @given(st.integers(0, 10_000), st.integers(1, 8))
 @settings(max_examples=12, deadline=None)
 def test_optimal_plans_against_pot(seed, rows):
-    ot = pytest.importorskip("ot")
+    import ot
+
     cost = random(seed, rows, rows)
     weights = np.full(rows, 1 / rows)
     optimum = float((ot.emd(weights, weights, cost.numpy()) * cost.numpy()).sum())
