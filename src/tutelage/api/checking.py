@@ -45,7 +45,7 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
     spec = recipe.data
     outline = outline_of(spec, recipe.seed)
     info = outline.info
-    limited = training_size(outline.train, info.classes, spec.extras)
+    limited = training_size(outline.train, info.classes, spec.extras) if info.classified else _limited(outline, spec)
     models: dict[str, dict[str, float]] = {}
     flops = 0.0
     steps = 0
@@ -73,7 +73,7 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
         own = _spot(model)
         # Forward once, backward about twice as much; a source only runs forward while it teaches.
         passes = 3.0 * (own.epochs if own else 0)
-        if slot == "student":
+        if slot == method.learner:
             passes += 3.0 * main * both
             memory += 4.0 * row["bytes"] + row["activation_bytes"]
         else:
@@ -82,7 +82,7 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
         flops += passes * row["flops"] * limited
         per_epoch = -(-limited // recipe.train.batch_size)
         steps += per_epoch * (own.epochs if own else 0)
-        if slot == "student":
+        if slot == method.learner:
             steps += per_epoch * main * both
     return {
         "recipe": recipe.name,
@@ -100,6 +100,11 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
         "seconds": flops / (0.15 * _speed() * (os.cpu_count() or 1)) + 0.002 * steps,
         "memory_bytes": memory,
     }
+
+
+def _limited(outline: Any, spec: Spec) -> int:
+    """Training samples of data without classes."""
+    return min(int(outline.train), spec.extras.get("limit") or int(outline.train))
 
 
 def outline_of(spec: Spec, seed: int) -> Any:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from tutelage.data.splits import Examples
     from tutelage.engine.listening import Listener
-    from tutelage.engine.method import Result
+    from tutelage.engine.method import Method, Result
     from tutelage.engine.run import Run
-    from tutelage.measure import Predicted
+    from tutelage.measure import Predicted, Scored
     from tutelage.report.evidence import Row
 
 
@@ -91,6 +91,7 @@ def look_over(recipe: Recipe) -> None:
     for spec in (recipe.method, *recipe.also, *(stage.method for stage in recipe.stages)):
         if not spec.foreign:
             problems.extend(registry().load("method", spec.name).check(recipe))
+    problems.extend(_unmeasurable(recipe))
     problems.extend(_misfits(recipe))
     problems.extend(storing.problems(recipe))
     taken = {BASELINE, *recipe.models, *recipe.slots}
@@ -116,6 +117,29 @@ def look_over(recipe: Recipe) -> None:
                 problems.append(Problem(str(error), (slot, "weights"), where.file, where.line, where.column))
     if problems:
         raise RecipeError(problems=tuple(dict.fromkeys(problems)))
+
+
+def _unmeasurable(recipe: Recipe) -> list[Problem]:
+    """Measures of something else than the method's models give."""
+    known = registry()
+    if recipe.method.foreign:
+        return []
+    wanted, problems = known.load("method", recipe.method.name).measured, []
+    for place, spec in enumerate(recipe.measure):
+        subject = "any" if spec.foreign else known.load("measure", spec.name).subject
+        if subject not in ("any", wanted):
+            fitting = [n for n in known.names("measure") if known.load("measure", n).subject in ("any", wanted)]
+            problems.append(
+                Problem(
+                    f"'{spec.name}' measures {subject}, and '{recipe.method.name}' gives {wanted}.",
+                    ("measure", place),
+                    spec.place.file,
+                    spec.place.line,
+                    spec.place.column,
+                    f"Choose among {', '.join(fitting)}.",
+                )
+            )
+    return problems
 
 
 def _misfits(recipe: Recipe) -> list[Problem]:
@@ -206,13 +230,14 @@ def _carry(run: Run) -> Mapping[str, Any]:
     run.sources()
     method = run.transfer()
     twin = run.baseline()
-    rows = [_source_row(run, name) for name in _source_names(recipe)]
+    rows = [_source_row(run, method, name) for name in _source_names(recipe)]
     for result in method.results(run):
-        rows.append(_row(run, result, before if result.role == "recipient" else None))
+        rows.append(_row(run, method, result, before if result.role == "recipient" else None))
     if twin is not None:
         from tutelage.engine.method import Result
 
-        rows.append(_row(run, Result("student without transfer", twin, "baseline", (twin,), (BASELINE,)), None))
+        name = f"{run.recipient} without transfer"
+        rows.append(_row(run, method, Result(name, twin, "baseline", (twin,), (BASELINE,)), None))
     measures = [spec.build() for spec in recipe.measure]
     if run.splits.triggered is None and any(spec.name == "backdoor" for spec in recipe.measure):
         run.warnings.append("No sample of this data bears a trigger, so no backdoor was looked for.")
@@ -226,6 +251,7 @@ def _carry(run: Run) -> Mapping[str, Any]:
         measures=measures,
         artifacts={"model": "model", "report": "report.html", "recipe": "recipe.yaml"},
         warnings=[*run.warnings, *(f"ended early: {reason}" for reason in stopped)],
+        metric=run.kind.quality,
         curves=[epoch for record in run.records.values() for epoch in record["history"]],
         class_names=run.splits.info.class_names,
         findings=method.findings(run),
@@ -234,9 +260,9 @@ def _carry(run: Run) -> Mapping[str, Any]:
     if run.accelerator.is_main_process:
         student = next(r for r in reversed(method.results(run)) if r.role == "recipient")
         first, *others = student.modules
-        _save(run, first, "student", run.folder.path / "model", student.spec)
+        _save(run, first, run.recipient, run.folder.path / "model", student.spec)
         for place, member in enumerate(others, 1):
-            taught = next((name for name in _source_names(recipe) if run.models.get(name) is member), "student")
+            taught = next((name for name in _source_names(recipe) if run.models.get(name) is member), run.recipient)
             _save(run, member, taught, run.folder.path / "model" / "members" / str(place))
         save_report(report, run.folder.path)
         try:
@@ -254,32 +280,48 @@ def _save(run: Run, module: nn.Module, name: str, folder: Path, spec: Spec | Non
 
     spec = spec or run.recipe.models[name]
     whole = merge(copy.deepcopy(module)) if adapted(module) else module
+    if callable(own := getattr(whole, "save_folder", None)):
+        own(folder)
+        return
     info = seen(run.splits.info, spec.extras.get("channels"))
     save_weights(whole, folder, describe(spec.name, spec.args, info))
 
 
-def _before(run: Run) -> Predicted | None:
-    """What the student predicted before, where it began with knowledge of its own."""
-    spec = run.recipe.slots.get("student")
+def _before(run: Run) -> Predicted | Scored | None:
+    """What the recipient predicted before, where it began with knowledge of its own."""
+    from tutelage.engine.method import Result
+
+    mine = run.recipient
+    spec = run.recipe.slots.get(mine)
     if not isinstance(spec, Spec) or spec.extras.get("weights") is None:
         return None
-    module = run.fresh("student") if isinstance(spec.extras["weights"], str | Path) else run.source("student")
-    return _predicted(run, "student before", module, (module,))
+    module = run.fresh(mine) if isinstance(spec.extras["weights"], str | Path) else run.source(mine)
+    method = run.method(run.recipe.method, run.recipe.also)
+    return _answers(run, method, Result(f"{mine} before", module, "other", (module,)))
 
 
 def _source_names(recipe: Recipe) -> list[str]:
     """The models that teach, in the order of the method's slots."""
     entry = registry().get("method", recipe.method.name)
-    wanted = registry().load("method", entry.name).sources
-    own = [slot for slot in entry.slots if slot != "student" and (wanted is None or slot in wanted)]
+    kind = registry().load("method", entry.name)
+    wanted, mine = kind.sources, kind.learner
+    own = [slot for slot in entry.slots if slot != mine and (wanted is None or slot in wanted)]
     return [name for slot in own for name in recipe.models if name == slot or name.rpartition("-")[0] == slot]
 
 
-def _source_row(run: Run, slot: str) -> Row:
+def _source_row(run: Run, method: Method, slot: str) -> Row:
     from tutelage.engine.method import Result
 
     module = run.source(slot)
-    return _row(run, Result(slot, module, "source", (module,), (slot,)), None)
+    return _row(run, method, Result(slot, module, "source", (module,), (slot,)), None)
+
+
+def _answers(run: Run, method: Method, result: Result) -> Predicted | Scored:
+    """What a model says on the reported split, or what the method measured of it there."""
+    for module in result.modules:
+        module.to(run.accelerator.device)
+    scored = method.scored(run, result)
+    return _predicted(run, result.name, result.predict, result.modules) if scored is None else scored
 
 
 def _predicted(
@@ -295,7 +337,7 @@ def _predicted(
     return Predicted(name, logits, labels, ids)
 
 
-def _row(run: Run, result: Result, before: Predicted | None) -> Row:
+def _row(run: Run, method: Method, result: Result, before: Predicted | Scored | None) -> Row:
     from tutelage.models.cost import cost as cost_of
     from tutelage.report.evidence import Row
 
@@ -313,7 +355,7 @@ def _row(run: Run, result: Result, before: Predicted | None) -> Row:
     return Row(
         name=result.name,
         role=result.role,
-        predicted=on(run.splits.test),
+        predicted=_answers(run, method, result),
         train_predicted=on(run.splits.train) if "membership" in asked else None,
         triggered=on(run.splits.triggered) if "backdoor" in asked and run.splits.triggered is not None else None,
         before=before,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DataInfo:
-    """Facts about a data set that a model is built from.
+    """Facts about a data set that a model is built from; data of other kinds say more in a subclass.
 
     Args:
         input_shape: Shape of one sample, ``(channels, height, width)`` for images, ``(features,)`` for tables.
@@ -28,10 +28,21 @@ class DataInfo:
     fingerprint: str
     class_counts: tuple[int, ...] = ()
 
+    @property
+    def classified(self) -> bool:
+        """Whether a sample's label is one class, so that classes can be counted, balanced and kept back."""
+        return True
+
+    def blank(self, count: int, device: torch.device | str = "cpu") -> Tensor:
+        """Inputs of this many samples without content, to learn what a model makes of their shape."""
+        return torch.zeros(count, *self.input_shape, device=device)
+
 
 @dataclass(frozen=True)
 class Batch:
     """Samples of one step.
+
+    Data of another kind have a subclass with tensors of their own, the first dimension of each being the samples.
 
     Args:
         inputs: ``[batch, *input_shape]`` float32.
@@ -49,27 +60,39 @@ class Batch:
         return int(self.ids.shape[0])
 
     @property
-    def fields(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def fields(self) -> tuple[Tensor, ...]:
         """All its tensors, in order."""
-        return self.inputs, self.labels, self.ids, self.seeds
+        return tuple(getattr(self, field.name) for field in fields(self))
 
-    @staticmethod
-    def join(batches: Sequence[Batch]) -> Batch:
+    @property
+    def arguments(self) -> tuple[Tensor, ...]:
+        """What models are called with, by position."""
+        return (self.inputs,)
+
+    @classmethod
+    def join(cls, batches: Sequence[Self]) -> Self:
         """The samples of several batches, one after the other."""
-        return Batch(*(torch.cat(one) for one in zip(*(batch.fields for batch in batches), strict=True)))
+        kind = type(batches[0]) if batches else cls
+        return kind(*(torch.cat(one) for one in zip(*(batch.fields for batch in batches), strict=True)))
 
-    def rows(self, index: Tensor) -> Batch:
+    def rows(self, index: Tensor) -> Self:
         """Only the samples in these places, in this order."""
-        return Batch(*(field[index] for field in self.fields))
+        return type(self)(*(field[index] for field in self.fields))
 
-    def to(self, device: torch.device | str) -> Batch:
+    def divided(self, parts: int) -> list[Self]:
+        """Contiguous parts whose sizes differ by at most one."""
+        return [
+            type(self)(*pieces) for pieces in zip(*(field.tensor_split(parts) for field in self.fields), strict=True)
+        ]
+
+    def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
-        return Batch(*(t.to(device, non_blocking=True) for t in (self.inputs, self.labels, self.ids, self.seeds)))
+        return type(self)(*(field.to(device, non_blocking=True) for field in self.fields))
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> Self:
         """The same batch in page-locked memory."""
-        return Batch(*(t.pin_memory() for t in (self.inputs, self.labels, self.ids, self.seeds)))
+        return type(self)(*(field.pin_memory() for field in self.fields))
 
-    def with_(self, **changes: Any) -> Batch:
+    def with_(self, **changes: Any) -> Self:
         """A copy with some fields replaced."""
         return replace(self, **changes)

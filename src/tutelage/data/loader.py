@@ -43,10 +43,7 @@ def micro(batch: Batch, parts: int) -> list[Batch]:
         raise ValueError(f"a batch is divided into 1 part or more, not {parts}")
     if parts == 1:
         return [batch]
-    fields = (batch.inputs, batch.labels, batch.ids, batch.seeds)
-    return [
-        Batch(*pieces) for pieces in zip(*(t.tensor_split(min(parts, max(len(batch), 1))) for t in fields), strict=True)
-    ]
+    return batch.divided(min(parts, max(len(batch), 1)))
 
 
 def share(count: int, rank: int, world: int) -> slice:
@@ -186,7 +183,7 @@ class Loader:
     ) -> Iterator[Batch]:
         for (start, stop), batch in zip(bounds, fetched, strict=True):
             own = mix(self.seed, self.view(epoch), batch.ids) if seeds is None else seeds[start:stop]
-            view = Batch(batch.inputs, batch.labels, batch.ids, own)
+            view = batch.with_(seeds=own)
             if self.augment:
                 view = apply(view, self.augment)
             yield view.pin_memory() if self.pin_memory else view

@@ -61,6 +61,8 @@ def shape(splits: Splits, keys: Mapping[str, Any], seed: int) -> Splits:
     """
     classes, train, unlabelled = splits.info.classes, splits.train, splits.unlabelled
     asked = {key: keys[key] for key in ("limit", "imbalance", "labelled") if keys.get(key) is not None}
+    if not splits.info.classified:
+        return _without_classes(splits, asked, seed)
     train = limit(train, asked.get("limit"), seed)
     if "imbalance" in asked:
         train = long_tailed(train, asked["imbalance"], classes, seed, names=splits.info.class_names)
@@ -76,6 +78,20 @@ def shape(splits: Splits, keys: Mapping[str, Any], seed: int) -> Splits:
         info = replace(info, class_counts=tuple(counts))
         record |= {**asked, "class_counts": counts}
     return replace(splits, train=train, unlabelled=unlabelled, info=info, record=record)
+
+
+def _without_classes(splits: Splits, asked: Mapping[str, Any], seed: int) -> Splits:
+    """As `shape`, where a sample has no class: only their number can be limited."""
+    wrong = [key for key in asked if key != "limit"]
+    if wrong:
+        raise InputError(f"data.{wrong[0]}: samples of this data have no class to count; leave it out, or use `limit`")
+    if "limit" not in asked:
+        return splits
+    count, whole = asked["limit"], len(splits.train)
+    if count > whole:
+        raise InputError(f"limit {count} is outside 1..{whole}: the training split has {whole} samples")
+    kept = select(splits.train, shuffle(whole, seed, epoch=0)[:count].sort().values)
+    return replace(splits, train=kept, record={**splits.record, **asked})
 
 
 def training_size(train: int, classes: int, keys: Mapping[str, Any]) -> int:

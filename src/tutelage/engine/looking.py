@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tutelage.data.batch import Batch
 from tutelage.data.splits import ids_of
 from tutelage.engine.method import Step
-from tutelage.engine.predicting import predict, score
 from tutelage.models.participant import Participant
 from tutelage.recipe.errors import InputError
 
@@ -36,14 +35,11 @@ def check_validation(trainer: Trainer, callback: str, metric: str) -> None:
 
 
 def scores_of(trainer: Trainer) -> dict[str, float]:
-    """Validation accuracy and mean cross-entropy of the model that is looked at, as it is now."""
+    """What validation says of the model that is looked at, as it is now."""
     subject = trainer.subject
     assert trainer.validation is not None
 
-    def call(inputs: Tensor) -> Tensor:
-        return trainer.method.predict(subject, inputs)
-
-    return score(predict(call, (subject,), trainer.validation, trainer.device))
+    return dict(trainer.method.validate(subject, trainer.validation, trainer.device))
 
 
 def loss_of(trainer: Trainer) -> float:
@@ -53,7 +49,7 @@ def loss_of(trainer: Trainer) -> float:
     # What is remembered or stored is so of the training samples only.
     participants = {n: p if isinstance(p, Participant) else p.participant for n, p in trainer.participants.items()}
     turns = [move.turn for move in trainer.movers if subject in move.turn.trains]
-    training, total = trainer.method.training, 0.0
+    training, total, weight = trainer.method.training, 0.0, 0
     try:
         trainer.method.eval()
         for one in participants.values():
@@ -63,12 +59,16 @@ def loss_of(trainer: Trainer) -> float:
                 batch = examples.fetch(range(start, min(start + size, len(examples)))).to(trainer.device)
                 progress = trainer.step / trainer.total
                 step = Step(batch, participants, trainer.step, trainer.epoch, progress, training=False)
-                total += sum(float(turn.loss(step).total()) for turn in turns) * len(batch)
+                for turn in turns:
+                    losses = turn.loss(step)
+                    share = len(batch) if losses.count is None else losses.count
+                    total, weight = total + float(losses.total()) * share, weight + share
     finally:
         trainer.method.train(training)
         for one in participants.values():
             one.mode(True)
-    return total / len(examples)
+    # Turns are added up, each a mean.
+    return total / max(weight / len(turns), 1)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tutelage.data.batch import Batch, DataInfo
 from tutelage.data.loader import micro
 from tutelage.data.splits import Examples
+from tutelage.engine.predicting import predict, score
 from tutelage.engine.storing import Keeping
 from tutelage.engine.terms import Losses
 from tutelage.models.outputs import Outputs
@@ -23,6 +24,7 @@ from tutelage.recipe.spec import Recipe, Spec, TrainSection
 
 if TYPE_CHECKING:
     from tutelage.engine.run import Run
+    from tutelage.measure.scored import Scored
 
 
 Finding = Any
@@ -218,6 +220,15 @@ class Method(nn.Module):
 
     slots: ClassVar[dict[str, str]] = {}
 
+    learner: ClassVar[str] = "student"
+    """The slot whose model is trained, saved and reported."""
+
+    measured: ClassVar[str] = "classes"
+    """What is measured of its models: measures whose ``subject`` is another cannot be asked for."""
+
+    quality: ClassVar[str] = "accuracy"
+    """The quality that says what arrived."""
+
     compared: ClassVar[bool] = True
     """Whether the student's twin that learns from labels alone is something to compare with."""
 
@@ -245,6 +256,13 @@ class Method(nn.Module):
     def epochs(cls, recipe: Recipe) -> int:
         """Passes over the data that the method makes with the student: what `check` estimates from."""
         return sum(stage.train.epochs for stage in recipe.stages) or recipe.train.epochs
+
+    @classmethod
+    def alone(cls, slot: str) -> Method:
+        """What trains a slot's model from the data alone: sources that are trained on the spot, and the control."""
+        from tutelage.engine.supervised import LabelTraining
+
+        return LabelTraining(slot)
 
     def survey(self, run: Run) -> None:
         """Before a stage of it is set up: learn what takes a pass over all training samples; the sources are ready."""
@@ -276,6 +294,14 @@ class Method(nn.Module):
         """``[batch, classes]`` logits of a trained participant; methods that change its head override this."""
         logits: Tensor = model(inputs)
         return logits
+
+    def validate(self, model: nn.Module, examples: Examples, device: torch.device) -> Mapping[str, float]:
+        """Numbers by name that decisions in the middle of training are made on, of a model as it is now."""
+        return score(predict(lambda inputs: self.predict(model, inputs), (model,), examples, device))
+
+    def scored(self, run: Run, result: Result) -> Scored | None:
+        """What a model does on the reported split, where it is no list of logits for classes; ``None`` where it is."""
+        return None
 
     def before_step(self, step: Step) -> None:
         """Before any turn of a step."""

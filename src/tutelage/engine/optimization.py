@@ -148,6 +148,23 @@ def average_gradients(accelerator: Accelerator, module: nn.Module) -> None:
                 parameter.grad = accelerator.reduce(gradient, "mean")
 
 
+def divide(accelerator: Accelerator, parameters: Sequence[nn.Parameter], count: int) -> None:
+    """Divide gradients that are sums over things by how many of them all processes had.
+
+    Args:
+        accelerator: Its wrappers have averaged the gradients over processes.
+        parameters: Whose gradients.
+        count: How many things this process had.
+    """
+    whole = torch.tensor(float(count), device=accelerator.device)
+    if accelerator.num_processes > 1:
+        whole = accelerator.reduce(whole, "sum")
+    factor = accelerator.num_processes / max(float(whole), 1.0)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
+
+
 def bare(accelerator: Accelerator, optimizer: Any) -> Any:
     """The optimiser itself where Accelerate's wrapper would only pass calls on.
 

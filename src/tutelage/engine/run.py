@@ -26,7 +26,6 @@ from tutelage.engine.ramps import Ramps
 from tutelage.engine.randomness import derive, reseed
 from tutelage.engine.setting_up import set_up
 from tutelage.engine.stopping import Interrupted, Interruption
-from tutelage.engine.supervised import LabelTraining
 from tutelage.engine.trainer import Trainer
 from tutelage.models.channels import see, seen
 from tutelage.models.freezing import freeze
@@ -62,6 +61,17 @@ class Run:
             for spec in self.data_spec.extras.get("augment", ())
         ]
         self.accelerator = accelerator_for(recipe, folder.path)
+
+    @property
+    def kind(self) -> type[Method]:
+        """The class of the recipe's method."""
+        found: type[Method] = registry().load("method", self.recipe.method.name)
+        return found
+
+    @property
+    def recipient(self) -> str:
+        """The slot whose model is trained."""
+        return self.kind.learner
 
     # ------------------------------------------------------------------ what methods ask for
 
@@ -163,7 +173,7 @@ class Run:
         )
         stage = Train(
             name,
-            LabelTraining(slot),
+            self.kind.alone(slot),
             {slot: module},
             settings,
             validated=slot,
@@ -300,13 +310,13 @@ class Run:
         for slot, spec in slots.items():
             modules[slot] = self._begun(spec, slot, "preflight")
             if isinstance(weights := spec.extras.get("weights"), Mapping):
-                movers(LabelTraining(slot).turns(), modules, weights["train"])
+                movers(self.kind.alone(slot).turns(), modules, weights["train"])
             self._restrict(modules[slot], spec, slot, "preflight")
         example = apply(self.splits.train.fetch(range(min(4, len(self.splits.train)))), self.augment)
         recipe = self.recipe
         whole = [(recipe.method, recipe.also, recipe.train)]
         for spec, also, train in [(s.method, s.also, s.train) for s in recipe.stages] or whole:
-            trainable = [name for name in modules if name == "student"]
+            trainable = [name for name in modules if name == self.recipient]
             room = Room(modules, self.splits.info, example, trainable, examples=self.splits.train)
             for name in modules:
                 room.look(name)
@@ -321,7 +331,7 @@ class Run:
     def sources(self) -> None:
         """Bring every model slot that only teaches to its knowledge, before anything else is spent."""
         for name in self.recipe.models:
-            if name != "student":
+            if name != self.recipient:
                 self.source(name)
 
     def transfer(self) -> Method:
@@ -336,21 +346,20 @@ class Run:
         return method
 
     def baseline(self) -> nn.Module | None:
-        """The student's twin, trained as long on the same batches from the same start, on labels alone."""
-        if not self.recipe.baseline or "student" not in self.recipe.slots:
+        """The recipient's twin, trained as long on the same batches from the same start, without transfer."""
+        mine = self.recipient
+        if not self.recipe.baseline or mine not in self.recipe.slots or not self.kind.compared:
             return None
-        if not registry().load("method", self.recipe.method.name).compared:
-            return None
-        spec = self.recipe.models["student"]
+        spec = self.recipe.models[mine]
         # Where the student was itself trained first, that stage is found done, and its end loaded.
-        twin = self._build("student", spec, 0)
+        twin = self._build(mine, spec, 0)
         names = [name for name, parameter in twin.named_parameters() if parameter.requires_grad]
         epochs = sum(stage.train.epochs for stage in self.recipe.stages) or self.recipe.train.epochs
         # Groups of what only the method owns have nothing to match here.
-        groups = tuple(group for group in self.recipe.train.groups if matched([f"student.{n}" for n in names], group))
+        groups = tuple(group for group in self.recipe.train.groups if matched([f"{mine}.{n}" for n in names], group))
         settings = replace(self.recipe.train, epochs=epochs, groups=groups)
         own, views = self.recipe.callbacks, storing.views(self.recipe)
-        self._train_on_labels(BASELINE, "student", twin, spec, settings, stream="data", own=own, views=views)
+        self._train_on_labels(BASELINE, mine, twin, spec, settings, stream="data", own=own, views=views)
         return twin
 
     def seed_of(self, *place: str | int) -> int:

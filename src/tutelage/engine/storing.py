@@ -79,7 +79,7 @@ def problems(recipe: Recipe) -> list[Problem]:
 
 def _reasons(recipe: Recipe, name: str, spec: Spec, section: StoreSection) -> Iterator[tuple[str, str]]:
     out = "Leave the store out."
-    if name == "student":
+    if name == registry().load("method", recipe.method.name).learner:
         yield "a model that is trained has no logits to keep.", "Store those of the teacher."
     if not spec.foreign and registry().get("model", spec.name).facts.get("follows", False):
         yield f"'{spec.name}' follows the student, so what it says changes.", out

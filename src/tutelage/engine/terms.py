@@ -22,10 +22,22 @@ class Losses(Mapping[str, Tensor]):
         self._weights: dict[str, float] = {}
         self._notes: dict[str, Tensor] = {}
         self._means: dict[str, Tensor] | None = None
+        self.count: int | None = None
 
     def _with(self, terms: Mapping[str, Tensor], weights: Mapping[str, float], notes: Mapping[str, Tensor]) -> Losses:
         out = Losses(**terms)
         out._weights, out._notes = dict(weights), dict(notes)
+        out.count = self.count
+        return out
+
+    def over(self, count: int) -> Losses:
+        """The same terms, said to be means over this many things, e.g. tokens, instead of over the samples.
+
+        The engine then divides by all that an optimiser step has of them, in every part and process. Terms must be
+        scalars. A part that has none (0) weighs nothing.
+        """
+        out = self._with(self._terms, self._weights, self._notes)
+        out.count = count
         return out
 
     def weighted(self, **weights: float) -> Losses:
@@ -72,9 +84,11 @@ class Losses(Mapping[str, Tensor]):
         clash = {*self, *self._notes} & {*other, *other._notes}
         if clash:
             raise KeyError(f"loss terms named twice: {', '.join(sorted(clash))}")
-        return self._with(
+        both = self._with(
             {**self._terms, **other._terms}, {**self._weights, **other._weights}, {**self._notes, **other._notes}
         )
+        both.count = self.count if self.count is not None else other.count
+        return both
 
     def weight(self, name: str) -> float:
         """Weight of a term in the sum."""

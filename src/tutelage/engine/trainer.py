@@ -24,7 +24,7 @@ from tutelage.engine.listening import Listener
 from tutelage.engine.looking import scores_of
 from tutelage.engine.meter import Meter, Noted
 from tutelage.engine.method import Answering, Step, Train
-from tutelage.engine.optimization import Mover, average_gradients, bare, movers, total_norm
+from tutelage.engine.optimization import Mover, average_gradients, bare, divide, movers, total_norm
 from tutelage.engine.pools import Pool
 from tutelage.engine.ramps import Ramps
 from tutelage.engine.randomness import derive, reseed
@@ -281,16 +281,23 @@ class Trainer:
     def _turn(self, move: Mover, parts: Sequence[Step]) -> None:
         """Gradients of a turn's loss over all parts."""
         # A mean over a part counts for as much as it holds of the whole step's samples, over all processes.
-        whole = self.loader.global_size(self.position)
+        whole, alone = self.loader.global_size(self.position), len(parts) == 1 and self.accelerator.num_processes == 1
+        counted: int | None = None
         for index, part in enumerate(parts):
             share = len(part.batch) * self.accelerator.num_processes / whole
             with self.replicas.part(move.turn, last=index == len(parts) - 1):
                 with self.accelerator.autocast():
                     losses = move.turn.loss(part)
                     total = losses.total()
+                if losses.count is not None:
+                    counted = (counted or 0) + losses.count
+                    share = 1.0 if alone else float(losses.count)
                 reached = self.replicas.reached(move.turn, total)
                 self.accelerator.backward(reached if share == 1.0 else share * reached)
-            self.meter.add(move.turn.name, self.step, losses.means(), total, len(part.batch))
+            count = len(part.batch) if losses.count is None else losses.count
+            self.meter.add(move.turn.name, self.step, losses.means(), total, count)
+        if counted is not None and not alone:
+            divide(self.accelerator, move.parameters(), counted)
 
     def _move(self, move: Mover, step: Step) -> None:
         if "method" in move.turn.trains:

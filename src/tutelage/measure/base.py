@@ -15,10 +15,12 @@ class Measure(ABC):
     Subclasses set ``group`` to one of `GROUPS`; ``requires_source`` when they compare with another model, which is
     then never ``None``; and ``takes`` to the names of further keyword arguments that `evaluate` hands them: ``train``
     (the subject's predictions on its training split), ``triggered`` (on samples that bear a trigger) or ``cost`` (what
-    the engine counted). They are not called when one of these is missing.
+    the engine counted). They are not called when one of these is missing. ``subject`` says what is measured:
+    ``classes`` predicted for samples, or what a method's ``measured`` names; ``any`` fits all.
     """
 
     group: ClassVar[str]
+    subject: ClassVar[str] = "classes"
     requires_source: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ()
 

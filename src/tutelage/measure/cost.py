@@ -28,6 +28,7 @@ class Cost(Measure):
     """Parameters, FLOPs and latency of one prediction, peak memory, wall and processor time, as the engine counted."""
 
     group: ClassVar[str] = "cost"
+    subject: ClassVar[str] = "any"
     takes: ClassVar[tuple[str, ...]] = ("cost",)
 
     def __call__(

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from tutelage.measure.base import Measure
 from tutelage.measure.number import Number
 from tutelage.measure.predicted import Predicted
+from tutelage.measure.scored import Scored
 
 GROUPS = ("quality", "fidelity", "calibration", "retention", "leakage", "cost")
 
 
 def evaluate(
     measures: Sequence[Measure],
-    subject: Predicted,
+    subject: Predicted | Scored,
     source: Predicted | None = None,
     train: Predicted | None = None,
     cost: Mapping[str, float | None] | None = None,
@@ -45,7 +46,7 @@ def evaluate(
             source is None and getattr(measure, "requires_source", False)
         ):
             continue
-        numbers = measure(subject, source, **given)
+        numbers = measure(subject, source, **given)  # type: ignore[arg-type]  # only what fits the subject may be asked for
         group = found.setdefault(measure.group, {})
         twice = sorted(set(numbers) & set(group))
         if twice:

@@ -147,10 +147,10 @@ def estimate(builder: Callable[[DataInfo], nn.Module], data: DataInfo, batch_siz
             # small model.
             with contextlib.suppress(RuntimeError, NotImplementedError):
                 module = builder(data)
-                example = torch.zeros(2, *data.input_shape)
+                example = data.blank(2)
                 kept = _kept_bytes(module, example) * batch_size // 2
                 return {**row, "flops": weight_flops(module, example), "activation_bytes": kept}
-        example = torch.empty(2, *data.input_shape, device=next(iter(module.parameters()), torch.empty(0)).device)
+        example = data.blank(2, next(iter(module.parameters()), torch.empty(0)).device)
         return {
             **row,
             "flops": weight_flops(module, example),
@@ -210,7 +210,7 @@ def activation_bytes(module: nn.Module, data: DataInfo, batch_size: int) -> int:
     module.train()
     try:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            inputs = torch.empty(batch_size, *data.input_shape, device="meta")
+            inputs = data.blank(batch_size, "meta")
             # The output holds the graph, and with it every storage: an address is not used twice while it lives.
             output = torch.func.functional_call(module, state, (inputs,))
         del output

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs of one forward pass.
+    """Outputs of one forward pass. A model may return one itself, of a subclass that holds more.
 
     Args:
         logits: ``[batch, classes]``.

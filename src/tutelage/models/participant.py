@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -78,14 +79,17 @@ class Participant:
         Raises:
             InputError: The model returns no tensor, or a capture is not usable, see `Taps.collect`.
         """
-        return self.forward(batch.inputs)
+        return self.forward(*batch.arguments)
 
-    def forward(self, inputs: Tensor) -> Outputs:
+    def forward(self, *inputs: Tensor) -> Outputs:
         """As a call, for inputs ``[batch, *input_shape]`` that are no batch, e.g. generated ones."""
-        taps = self._taps or self._place(inputs)
+        taps = self._taps or self._place(inputs[0])
         with torch.set_grad_enabled(self.gradients and torch.is_grad_enabled()), taps.capturing():
-            logits = self._logits(self.wrapped(inputs))
-        return Outputs(logits, taps.collect())
+            made = self.wrapped(*inputs)
+        captured = taps.collect()
+        if isinstance(made, Outputs):
+            return replace(made, taps={**made.taps, **captured})
+        return Outputs(self._logits(made), captured)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """``[batch, classes]`` logits in evaluation mode, without a graph or captures; modes are as before afterwards.
@@ -142,6 +146,8 @@ class Participant:
         return self._taps
 
     def _logits(self, output: Any) -> Tensor:
+        if isinstance(output, Outputs):
+            return output.logits
         # Outputs of transformers put a loss first when they have one.
         found = getattr(output, "logits", None)
         logits = found if isinstance(found, Tensor) else first_tensor(output)

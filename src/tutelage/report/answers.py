@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from tutelage.measure import Number, evaluate
+from tutelage.measure import Number, Predicted, Scored, evaluate
 from tutelage.measure.bootstrap import gap_recovered, mean_interval, paired_difference
 from tutelage.measure.cost import UNITS
 from tutelage.measure.fidelity import Agreement
@@ -21,6 +21,40 @@ from tutelage.report.store import FORMAT, plain
 
 METRICS: Mapping[str, type[Quality]] = {"accuracy": Accuracy, "nll": NegativeLogLikelihood, "brier": Brier}
 Numbers = dict[str, Number]
+
+
+class _Quality(Protocol):
+    """A mean of per-sample values that says what arrived."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def higher_is_better(self) -> bool: ...
+
+    def per_sample(self, subject: Any) -> Any: ...
+
+
+class _Given:
+    """A quality among the scores that rows come with.
+
+    Raises:
+        InputError: They have no such score.
+    """
+
+    def __init__(self, key: str, like: Scored) -> None:
+        own = like.samples.get("quality", {})
+        if key not in own:
+            raise InputError(f"'{key}' cannot say what arrived. {nearest(key, own)}")
+        self.key, self.higher_is_better = key, key not in like.lower_is_better
+
+    def per_sample(self, subject: Scored) -> Any:
+        return subject.samples["quality"][self.key].double()
+
+
+def _quality(evidence: Evidence) -> _Quality:
+    scored = next((row.predicted for row in evidence.rows if isinstance(row.predicted, Scored)), None)
+    return metric(evidence.metric) if scored is None else _Given(evidence.metric, scored)
 
 
 def build(evidence: Evidence) -> dict[str, Any]:
@@ -37,7 +71,7 @@ def build(evidence: Evidence) -> dict[str, Any]:
         InputError: The metric is none that can answer what arrived.
         ValueError: Rows were measured on different samples.
     """
-    quality = metric(evidence.metric)
+    quality = _quality(evidence)
     source, baseline, recipient = evidence.first("source"), evidence.first("baseline"), evidence.recipient
     warnings = list(evidence.warnings)
     measured = [_measured(evidence, row, source, quality) for row in evidence.rows]
@@ -83,16 +117,20 @@ def metric(name: str) -> Quality:
     return METRICS[name]()
 
 
-def _measured(evidence: Evidence, row: Row, source: Row | None, quality: Quality) -> dict[str, Numbers]:
+def _measured(evidence: Evidence, row: Row, source: Row | None, quality: _Quality) -> dict[str, Numbers]:
+    if isinstance(row.predicted, Scored):
+        costs = evaluate([m for m in evidence.measures if m.group == "cost"], row.predicted, cost=row.cost)
+        return {**row.predicted.measures(), **costs}
     other = source.predicted if source and row is not source else None
+    assert not isinstance(other, Scored)
     groups = evaluate(evidence.measures, row.predicted, other, row.train_predicted, row.cost, row.triggered)
-    if quality.key not in groups.get("quality", {}):
+    if isinstance(quality, Quality) and quality.key not in groups.get("quality", {}):
         groups = {"quality": {**quality(row.predicted), **groups.pop("quality", {})}, **groups}
     return groups
 
 
 def _arrived(
-    quality: Quality, recipient: Row | None, baseline: Row | None, source: Row | None, warnings: list[str]
+    quality: _Quality, recipient: Row | None, baseline: Row | None, source: Row | None, warnings: list[str]
 ) -> dict[str, Any]:
     before = recipient.before if recipient else None
     reference = baseline.predicted if baseline else before
@@ -152,14 +190,26 @@ def _kept(recipient: Row | None, source: Row | None) -> tuple[dict[str, Any], di
     if recipient is None:
         return kept, lost
     for key, other in (("of_source", source and source.predicted), ("of_before", recipient.before)):
-        numbers = Retention()(recipient.predicted, other) if other else {}
+        numbers = _retention(recipient.predicted, other) if other else {}
         if numbers:
             kept[key], lost[key] = numbers["kept"], numbers["lost"]
             prefix = "kept_class_"
             kept[f"{key}_by_class"] = {k.removeprefix(prefix): v for k, v in numbers.items() if k.startswith(prefix)}
-    if recipient.before:
+    if isinstance(recipient.before, Predicted) and isinstance(recipient.predicted, Predicted):
         kept["agreement_with_before"] = Agreement()(recipient.predicted, recipient.before)["agreement"]
     return kept, lost
+
+
+def _retention(subject: Predicted | Scored, other: Predicted | Scored) -> Numbers:
+    if isinstance(subject, Predicted) and isinstance(other, Predicted):
+        return Retention()(subject, other)
+    if not isinstance(subject, Scored) or not isinstance(other, Scored) or subject.right is None:
+        return {}
+    known = other.aligned_to(subject).right
+    if known is None or not known.any():
+        return {}
+    kept = subject.right[known]
+    return {"kept": mean_interval(kept.numpy()), "lost": mean_interval((~kept).numpy())}
 
 
 def _cost(mine: Mapping[str, Numbers], source: Mapping[str, Numbers]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tutelage.measure import Measure, Predicted
+from tutelage.measure import Measure, Predicted, Scored
 
 Role = Literal["source", "recipient", "baseline", "other"]
 
@@ -19,7 +19,7 @@ class Row:
         name: Its name in the report, e.g. ``student without transfer``.
         role: ``source`` taught, ``recipient`` learnt, ``baseline`` is the recipient's twin that learnt without
             transfer.
-        predicted: Its predictions on the reported split.
+        predicted: Its predictions on the reported split, or what was measured of them there.
         train_predicted: Its predictions on its training split, for leakage; ``None`` when they were not made.
         before: What it predicted before the transfer; ``None`` for a model that knew nothing.
         cost: What the engine counted, by the names of `tutelage.measure.cost.UNITS`.
@@ -28,9 +28,9 @@ class Row:
 
     name: str
     role: Role
-    predicted: Predicted
+    predicted: Predicted | Scored
     train_predicted: Predicted | None = None
-    before: Predicted | None = None
+    before: Predicted | Scored | None = None
     cost: Mapping[str, float | None] = field(default_factory=dict)
     triggered: Predicted | None = None
 
@@ -44,7 +44,7 @@ class Evidence:
         route: Its route.
         status: How the run ended: ``done``, ``stopped`` (early, with a usable result) or ``failed``.
         metric: The quality the four answers are about: ``accuracy``, ``nll``, ``brier``, or ``top5_accuracy`` and the
-            like.
+            like; for rows that were scored, a quality among their scores.
         rows: The models, in the order they are shown. The first source is the one compared with; the last recipient is
             the one the answers are about, so that generations are listed first to last.
         measures: What the recipe asks to measure, of every row.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tutelage.measure import Predicted
 from tutelage.measure.calibration import reliability
 from tutelage.report.evidence import Evidence, Row
 
@@ -20,13 +21,14 @@ def pictures(evidence: Evidence, source: Row | None, recipient: Row | None) -> d
     """Reliability of each row, agreement of the recipient with its source, and curves by stage."""
     return {
         "class_names": [str(name) for name in evidence.class_names] or None,
-        "reliability": [_reliability(row) for row in evidence.rows],
+        "reliability": [_reliability(row) for row in evidence.rows if isinstance(row.predicted, Predicted)],
         "agreement": _agreement(source, recipient) if source and recipient else None,
         "curves": _curves(evidence.curves),
     }
 
 
 def _reliability(row: Row) -> dict[str, Any]:
+    assert isinstance(row.predicted, Predicted)
     points = reliability(row.predicted)
     return {
         "name": row.name,
@@ -38,6 +40,8 @@ def _reliability(row: Row) -> dict[str, Any]:
 
 
 def _agreement(source: Row, recipient: Row) -> dict[str, Any] | None:
+    if not isinstance(source.predicted, Predicted) or not isinstance(recipient.predicted, Predicted):
+        return None
     theirs, mine = source.predicted.aligned_to(recipient.predicted).classes, recipient.predicted.classes
     size = max(source.predicted.logits.shape[1], recipient.predicted.logits.shape[1])
     named = (theirs >= 0) & (mine >= 0)
