@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.data.batch import Batch, DataInfo
+from tutelage.data.splits import Splits
 from tutelage.engine.callbacks import Callback
 from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
 from tutelage.engine.run import Run
 from tutelage.engine.sampler import Sampler
 from tutelage.engine.terms import Losses
 from tutelage.losses import cross_entropy
+from tutelage.measure import Number, Scored
+from tutelage.models.outputs import Outputs
 from tutelage.recipe.registry import component, method
 
 
@@ -206,3 +210,137 @@ class Twice(Sampler):
         both = Batch(*(torch.cat([field, field]) for field in (one.inputs, one.labels, one.ids, one.seeds)))
         self.seen.append((len(one), len(both)))
         return both
+
+
+@dataclass(frozen=True)
+class Lengths(Batch):
+    """Sequences, and how many of their values count."""
+
+    lengths: Tensor
+
+    @property
+    def arguments(self) -> tuple[Tensor, ...]:
+        return self.inputs, self.lengths
+
+
+@dataclass(frozen=True)
+class SequenceInfo(DataInfo):
+    @property
+    def classified(self) -> bool:
+        return False
+
+
+class Sequences:
+    """Values of a line through the origin, of which the first ``lengths`` count and the others are wrong."""
+
+    def __init__(self, count: int, first: int) -> None:
+        self.ids = torch.arange(first, first + count)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def fetch(self, indices: Any) -> Lengths:
+        ids = self.ids[torch.as_tensor(indices)]
+        inputs = torch.stack([torch.sin(ids + k) for k in range(1, 5)], 1)
+        lengths = ids % 5
+        valid = torch.arange(4) < lengths[:, None]
+        return Lengths(inputs, torch.where(valid, 3 * inputs, 99.0), ids, torch.zeros_like(ids), lengths)
+
+
+@component("data", "trial-sequences")
+class SequenceData:
+    """Data without classes."""
+
+    def load(self, seed: int) -> Splits:
+        info = SequenceInfo((4,), 0, (), "trial")
+        return Splits(Sequences(30, 0), Sequences(10, 100), Sequences(20, 200), info)
+
+
+@dataclass(frozen=True)
+class Slopes(Outputs):
+    slope: Tensor | None = None
+
+
+@component("model", "trial-slope")
+class Slope(nn.Module):
+    """Multiplies by a number; says which."""
+
+    def __init__(self, info: DataInfo, *, start: float = 1.0) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor([start]))
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Slopes:
+        return Slopes(inputs * self.slope, slope=self.slope)
+
+
+class _Valid(Method):
+    """Mean squared error of the values that count."""
+
+    measured: ClassVar[str] = "lines"
+    quality: ClassVar[str] = "error"
+    learner: ClassVar[str] = "model"
+    slots: ClassVar[dict[str, str]] = {"teacher": "model", "model": "model", "data": "data"}
+
+    def error(self, batch: Lengths, output: Outputs) -> Tensor:
+        assert isinstance(output, Slopes)
+        return (output.logits - batch.labels).square() * (torch.arange(4) < batch.lengths[:, None])
+
+    def turns(self) -> Sequence[Turn]:
+        return (Turn("fit", self.fit, trains=(self.learner,)),)
+
+    def fit(self, step: Step) -> Losses:
+        assert isinstance(step.batch, Lengths)
+        count = int(step.batch.lengths.sum())
+        return Losses(error=self.error(step.batch, step.forward(self.learner)).sum() / max(count, 1)).over(count)
+
+    @classmethod
+    def alone(cls, slot: str) -> Method:
+        return Fitting(slot)
+
+    def validate(self, model: nn.Module, examples: Any, device: torch.device) -> dict[str, float]:
+        batch = examples.fetch(range(len(examples)))
+        with torch.no_grad():
+            return {"error": float(self.error(batch, model(*batch.arguments)).mean())}
+
+    def scored(self, run: Run, result: Result) -> Scored:
+        batch = run.splits.test.fetch(range(len(run.splits.test)))
+        with torch.no_grad():
+            error = self.error(batch, result.modules[0](*batch.arguments)).sum(1)
+        share = {"share": Number(0.5)}
+        return Scored(
+            result.name,
+            batch.ids,
+            {"quality": {"error": error}},
+            {"retention": share},
+            lower_is_better=frozenset({"error"}),
+            right=error < 1.0,
+        )
+
+
+class Fitting(_Valid):
+    """Of one model."""
+
+    def __init__(self, slot: str) -> None:
+        super().__init__()
+        self.slot = slot
+
+    def turns(self) -> Sequence[Turn]:
+        return (Turn("fit", lambda step: self.near(step), trains=(self.slot,)),)
+
+    def near(self, step: Step) -> Losses:
+        assert isinstance(step.batch, Lengths)
+        count = int(step.batch.lengths.sum())
+        return Losses(error=self.error(step.batch, step.forward(self.slot)).sum() / max(count, 1)).over(count)
+
+
+@method("trial-lines", paper="https://example.org", route="distill")
+class Lines(_Valid):
+    """A line learnt from values, and from a teacher's."""
+
+    def stages(self, run: Run) -> Iterator[Train]:
+        models = {"teacher": run.source("teacher"), "model": run.source("model")}
+        yield Train("lines", self, models, run.recipe.train, validated="model")
+
+    def results(self, run: Run) -> Sequence[Result]:
+        model = run.models["model"]
+        return (Result("model", lambda x: model(x).logits, "recipient", (model,)),)
