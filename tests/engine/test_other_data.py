@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from tests.engine.conftest import run, weights
+
 from tutelage import api
 from tutelage.recipe.errors import InputError
 
