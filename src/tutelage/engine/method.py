@@ -65,6 +65,8 @@ class Step:
 
     def parts(self, count: int) -> list[Step]:
         """The same step in parts, for gradient accumulation."""
+        if count == 1:
+            return [self]
         pools = {name: micro(batch, count) for name, batch in self.pools.items()}
         return [
             replace(self, batch=part, pools={name: pieces[i % len(pieces)] for name, pieces in pools.items()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self._saved_at = time.perf_counter()
+        self._casting = nullcontext if accelerator.mixed_precision == "no" else accelerator.autocast
         self._build(earlier)
 
     # ------------------------------------------------------------------ setting up
@@ -286,7 +288,7 @@ class Trainer:
         for index, part in enumerate(parts):
             share = len(part.batch) * self.accelerator.num_processes / whole
             with self.replicas.part(move.turn, last=index == len(parts) - 1):
-                with self.accelerator.autocast():
+                with self._casting():
                     losses = move.turn.loss(part)
                     total = losses.total()
                 if losses.count is not None:
@@ -316,7 +318,7 @@ class Trainer:
         move.optimizer.step()
         # Of all, for a turn's loss may have reached models that are another turn's to move.
         for every in self.movers:
-            every.optimizer.zero_grad()
+            every.clear()
 
     def _find_fault(self, step: Step | None, move: Mover | None) -> None:
         fault = find_fault(self.meter.read(), scaled=self.settings.precision == "fp16")
