@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import plain
@@ -15,20 +16,38 @@ import torch
 torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 torch.library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-from torch.utils.data import RandomSampler, TensorDataset  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torch.utils.data import Dataset, RandomSampler, TensorDataset  # noqa: E402
 from torchdistill.core.distillation import get_distillation_box  # noqa: E402
+from torchvision import transforms  # noqa: E402
 
 # The module whose output are the logits: the last of the plain models.
 LOGITS = str(len(plain.student()) - 1)
 HOOK = {"input": [], "output": [LOGITS]}
 
 
-def main(archive: str) -> None:
+class Augmented(Dataset[tuple[Tensor, Tensor]]):
+    """Samples that a transform is applied to one by one, as data sets of torchvision do."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor, transform: Callable[[Tensor], Tensor]) -> None:
+        self.inputs, self.labels, self.transform = inputs, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.transform(self.inputs[index]), self.labels[index]
+
+
+def main(archive: str, augment: str) -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     arrays = np.load(archive)
-    data = TensorDataset(torch.from_numpy(arrays["x_train"]), torch.from_numpy(arrays["y_train"]))
+    inputs, labels = torch.from_numpy(arrays["x_train"]), torch.from_numpy(arrays["y_train"])
+    # A shift by up to a pixel, zeros moving in.
+    crop = transforms.RandomCrop(inputs.shape[-1], padding=1)
+    data = Augmented(inputs, labels, crop) if augment == "shift" else TensorDataset(inputs, labels)
     per_epoch = -(-len(data) // plain.BATCH_SIZE)
     config = {
         "num_epochs": plain.EPOCHS,
@@ -90,4 +109,4 @@ def main(archive: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

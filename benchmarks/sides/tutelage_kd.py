@@ -17,14 +17,19 @@ from tutelage.recipe.loading import load_recipe
 from tutelage.recipe.runfolder import RunFolder
 
 
-def main(archive: str) -> None:
+def main(archive: str, augment: str) -> None:
     torch.set_num_threads(1)
     recipe = load_recipe(
         {
             "method": {"name": "kd", "temperature": plain.TEMPERATURE, "alpha": plain.ALPHA},
             "teacher": {"model": "plain:teacher"},
             "student": {"model": "plain:student"},
-            "data": {"name": "npz", "path": archive, "validation_fraction": 0.0},
+            "data": {
+                "name": "npz",
+                "path": archive,
+                "validation_fraction": 0.0,
+                "augment": [{"name": "shift", "pixels": 1}] if augment == "shift" else [],
+            },
             "train": {
                 "epochs": plain.EPOCHS,
                 "batch_size": plain.BATCH_SIZE,
@@ -42,4 +47,4 @@ def main(archive: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
