@@ -16,5 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What is imported stays: to look for garbage in it every few hundred objects takes a tenth of a start.
     gc.set_threshold(50_000, 20, 20)
     from tutelage.cli.guard import guarded
+    from tutelage.cli.leaving import leave
 
-    return guarded(sys.argv[1:] if arguments is None else list(arguments))
+    if arguments is not None:
+        return guarded(list(arguments))
+    return leave(guarded(sys.argv[1:]))
