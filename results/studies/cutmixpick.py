@@ -6,7 +6,7 @@ from typing import Any
 
 from studies.base import RUNS, row
 from tutelage.api import run, score_augmentations
-from tutelage.distill.augmentation_score import rank_agreement
+from tutelage.distill.parts.augmentation_score import rank_agreement
 
 SEEDS = (0, 1, 2)
 AUGMENTS: dict[str, Any] = {

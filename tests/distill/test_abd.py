@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.distill.placing import participants
 from torch import nn
 
 from tutelage import api, losses
@@ -13,7 +14,6 @@ from tutelage.distill.parts.data_free import DataFree, plain
 from tutelage.engine.method import Room, Step
 from tutelage.models.convnet import ConvNet
 from tutelage.models.outputs import Outputs
-from tutelage.models.participant import Participant
 from tutelage.recipe.errors import InputError, RecipeError
 
 INFO = DataInfo((1, 8, 8), 3, ("a", "b", "c"), "")
@@ -27,19 +27,8 @@ def placed(method: ABD, teacher: nn.Module | None = None, batch: int = 6) -> Ste
     room = Room(models, INFO, EXAMPLE, ["student"])
     method.host.sized(batch)
     method.setup(room)
-    participants = {
-        name: Participant(
-            name,
-            module,
-            trainable=name == "student",
-            taps=room.taps(name),
-            gradients=name == "student" or name in room.differentiated,
-        )
-        for name, module in models.items()
-    }
-    participants["student"].mode(True)
     images = torch.rand(batch, 1, 8, 8)
-    return Step(plain(images).with_(labels=torch.full((batch,), -1)), participants, 0, 0, 0.0)
+    return Step(plain(images).with_(labels=torch.full((batch,), -1)), participants(room), 0, 0, 0.0)
 
 
 def test_the_worked_example_of_the_vaccine(monkeypatch):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.distill.placing import participants
 from torch import nn
 
 from tutelage import api
@@ -17,7 +18,6 @@ from tutelage.engine.stopping import Interrupted
 from tutelage.losses import kl_divergence
 from tutelage.models.convnet import ConvNet
 from tutelage.models.outputs import Outputs
-from tutelage.models.participant import Participant
 from tutelage.recipe.errors import InputError, RecipeError
 
 INFO = DataInfo((1, 8, 8), 3, ("a", "b", "c"), "")
@@ -41,18 +41,7 @@ def placed(method: CAEDFKD, index: int = 6, epoch: int = 1, teacher: nn.Module |
     models = {"teacher": teacher or ConvNet(INFO, width=4, depth=2), "student": ConvNet(INFO, width=2, depth=2)}
     room = Room(models, INFO, EXAMPLE, ["student"])
     method.setup(room)
-    participants = {
-        name: Participant(
-            name,
-            module,
-            trainable=name == "student",
-            taps=room.taps(name),
-            gradients=name == "student" or name in room.differentiated,
-        )
-        for name, module in models.items()
-    }
-    participants["student"].mode(True)
-    return Step(plain(torch.zeros(4, 1, 8, 8)), participants, index, epoch, 0.5)
+    return Step(plain(torch.zeros(4, 1, 8, 8)), participants(room), index, epoch, 0.5)
 
 
 def test_the_generator_s_loss_is_the_sum_of_its_terms():

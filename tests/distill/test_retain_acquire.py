@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from tests.distill.placing import participants
 from torch import nn
 
 from tutelage import api
@@ -16,7 +17,6 @@ from tutelage.distill.retain_acquire import RetainAcquire
 from tutelage.engine.method import Room, Step
 from tutelage.engine.stopping import Interrupted
 from tutelage.models.convnet import ConvNet
-from tutelage.models.participant import Participant
 from tutelage.models.vit import ViT
 from tutelage.recipe.errors import InputError, RecipeError
 
@@ -35,19 +35,8 @@ def placed(method: RetainAcquire, student: nn.Module | None = None, seed: int = 
     room = Room(models, INFO, EXAMPLE.with_(inputs=EXAMPLE.inputs.double()), ["student"])
     method.setup(room)
     method.double()
-    participants = {
-        name: Participant(
-            name,
-            module,
-            trainable=name == "student",
-            taps=room.taps(name),
-            gradients=name == "student" or name in room.differentiated,
-        )
-        for name, module in models.items()
-    }
-    participants["student"].mode(True)
     batch = plain(torch.zeros(4, 1, 8, 8, dtype=torch.float64))
-    return Step(batch, participants, 3, epoch, 0.5)
+    return Step(batch, participants(room), 3, epoch, 0.5)
 
 
 @pytest.fixture(autouse=True)
