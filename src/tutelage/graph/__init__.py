@@ -1,0 +1,1 @@
+"""Knowledge graphs: kept, changed, embedded and completed."""

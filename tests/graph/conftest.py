@@ -1,0 +1,60 @@
+"""A cache of one's own, one thread, and small recipes on graphs that come with a package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tutelage.api import Finished, run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    before = os.environ.get("TUTELAGE_CACHE")
+    path = tmp_path_factory.mktemp("cache")
+    os.environ["TUTELAGE_CACHE"] = str(path)
+    yield path
+    if before is None:
+        del os.environ["TUTELAGE_CACHE"]
+    else:
+        os.environ["TUTELAGE_CACHE"] = before
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that equal runs are equal to the last bit, also beside other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def recipe() -> Callable[..., dict[str, Any]]:
+    """A recipe of a few seconds: ``recipe({"name": "trans"}, data="nations", epochs=2)``."""
+
+    def make(method: Any, **changes: Any) -> dict[str, Any]:
+        train = {"epochs": 2, "batch_size": 256, "optimizer": {"name": "adam", "lr": 1e-2}, "schedule": "constant"}
+        train |= {key: changes.pop(key) for key in ("epochs", "batch_size", "accumulate", "schedule") if key in changes}
+        whole = {
+            "method": method,
+            "model": {"model": "transe", "width": 32},
+            "data": "nations",
+            "train": train,
+            "measure": ["links"],
+            "baseline": False,
+        }
+        return {**whole, **changes}
+
+    return make
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Callable[[Mapping[str, Any]], Finished]:
+    """Runs a recipe to its end."""
+    return lambda mapping: run(mapping, root=tmp_path / "runs")
