@@ -68,3 +68,16 @@ def test_a_tracker_that_is_not_installed_is_named(tracker: str, tmp_path: Path) 
         pytest.skip(f"{tracker} is installed here")
     with pytest.raises(InputError, match=rf"{tracker} is not installed: pip install 'tutelage\[track\]'"):
         run(distillation(trackers=[tracker]), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", TORCHS)
+def test_a_parameter_may_get_its_first_gradient_late(name: str) -> None:
+    """As when a term of the loss sets in after a warm-up."""
+    early, late = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer = registry().load("optimizer", name)([{"params": [early, late]}], lr=0.01)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss = early.square().sum() + (late.square().sum() if step == 2 else 0.0)
+        loss.backward()
+        optimizer.step()
+        assert torch.equal(late, torch.ones(3)) == (step < 2)

@@ -41,8 +41,16 @@ def sgd(
         weight_decay: L2 penalty.
     """
     groups, fused = _fused(params)
+    # The fused kernel cannot begin with one parameter's momentum when another already has its own, as when a term of
+    # the loss sets in late.
     return torch.optim.SGD(
-        groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0, weight_decay=weight_decay, fused=fused
+        groups,
+        lr=lr,
+        momentum=momentum,
+        nesterov=nesterov and momentum > 0,
+        weight_decay=weight_decay,
+        foreach=fused and momentum > 0,
+        fused=fused and momentum == 0,
     )
 
 
