@@ -25,7 +25,9 @@ def describe_data(recipe: Recipe) -> dict[str, Any]:
     splits = shape(spec.build().load(recipe.seed), spec.extras, recipe.seed)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     counts = {
-        name: labels_of(part).bincount(minlength=splits.info.classes).tolist() if part is not None else None
+        name: labels_of(part).bincount(minlength=splits.info.classes).tolist()
+        if part is not None and splits.info.classified
+        else None
         for name, part in parts.items()
     }
     return {

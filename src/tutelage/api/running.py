@@ -220,6 +220,7 @@ def _go(recipe: Recipe, folder: RunFolder, listener: Listener | None, *, first: 
 def _carry(run: Run) -> Mapping[str, Any]:
     """Sources, transfer, control; then what they can do, written down."""
     from tutelage.report.answers import build
+    from tutelage.report.drawings import save_pictures
     from tutelage.report.evidence import Evidence
     from tutelage.report.html import save_html
     from tutelage.report.store import save_report
@@ -242,6 +243,7 @@ def _carry(run: Run) -> Mapping[str, Any]:
     if run.splits.triggered is None and any(spec.name == "backdoor" for spec in recipe.measure):
         run.warnings.append("No sample of this data bears a trigger, so no backdoor was looked for.")
     entry = registry().get("method", recipe.method.name)
+    drawn = method.pictures(run)
     stopped = [r["stopped"] for r in run.records.values() if r.get("stopped")]
     evidence = Evidence(
         method=recipe.method.name,
@@ -249,27 +251,34 @@ def _carry(run: Run) -> Mapping[str, Any]:
         status="done",
         rows=rows,
         measures=measures,
-        artifacts={"model": "model", "report": "report.html", "recipe": "recipe.yaml"},
+        artifacts={"model": "model", "report": "report.html", "recipe": "recipe.yaml", **_picture_files(drawn)},
         warnings=[*run.warnings, *(f"ended early: {reason}" for reason in stopped)],
         metric=run.kind.quality,
         curves=[epoch for record in run.records.values() for epoch in record["history"]],
         class_names=run.splits.info.class_names,
         findings=method.findings(run),
+        drawn=drawn,
     )
     report = build(evidence)
     if run.accelerator.is_main_process:
         student = next(r for r in reversed(method.results(run)) if r.role == "recipient")
         first, *others = student.modules
         _save(run, first, run.recipient, run.folder.path / "model", student.spec)
+        method.keep(run, run.folder.path / "model")
         for place, member in enumerate(others, 1):
             taught = next((name for name in _source_names(recipe) if run.models.get(name) is member), run.recipient)
             _save(run, member, taught, run.folder.path / "model" / "members" / str(place))
         save_report(report, run.folder.path)
         try:
+            save_pictures(drawn, run.folder.path)
             save_html(run.folder.path)
         except InputError as error:
             run.listener.note(str(error))
     return report
+
+
+def _picture_files(drawn: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {str(one["name"]): f"pictures/{one['name']}.svg" for one in drawn}
 
 
 def _save(run: Run, module: nn.Module, name: str, folder: Path, spec: Spec | None = None) -> None:

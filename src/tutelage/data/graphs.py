@@ -202,6 +202,12 @@ def triples_of(examples: Any) -> Tensor:
     return inputs
 
 
+def own_triples(splits: Splits) -> Tensor:
+    """``[count, 3]`` int64: the training triples, those turned around left out."""
+    info, triples = graph_of(splits), triples_of(splits.train)
+    return triples[triples[:, 1] < info.relations // 2] if info.inverse else triples
+
+
 def told(splits: Splits) -> Tensor:
     """``[count, 3]`` int64: the triples of all parts, those turned around left out."""
     info = graph_of(splits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -291,6 +292,13 @@ class Method(nn.Module):
     def findings(self, run: Run) -> Mapping[str, Finding]:
         """What it measured itself, by name, for the report; called once the stages are done."""
         return {}
+
+    def keep(self, run: Run, folder: Path) -> None:
+        """Write what belongs beside the model into its folder; called once it is saved, by the first process."""
+
+    def pictures(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """Pictures of its own for the report, as data: see `tutelage.report.drawings`; once the stages are done."""
+        return ()
 
     def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """``[batch, classes]`` logits of a trained participant; methods that change its head override this."""

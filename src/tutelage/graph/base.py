@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.data.corruption import Corrupt, Corruption
-from tutelage.data.graphs import graph_of, told, triples_of
+from tutelage.data.graphs import graph_of, own_triples, told, triples_of
 from tutelage.data.splits import Examples
 from tutelage.data.triples import HEAD, RELATION, TAIL, Known
-from tutelage.engine.method import Finding, Method, Result, Room, Step, Train, Turn
+from tutelage.engine.method import Method, Result, Room, Step, Train, Turn
 from tutelage.engine.terms import Losses
+from tutelage.graph.parts.growing import keep_facts
+from tutelage.graph.parts.picturing import embedding, neighbourhood
 from tutelage.losses import link_prediction as losses
 from tutelage.measure.links import Links
 from tutelage.measure.scored import Scored
 from tutelage.models.link_predictor import LinkBatch, LinkOutputs, LinkPredictor
-from tutelage.recipe.errors import InputError, Problem
+from tutelage.recipe.errors import Problem
 from tutelage.recipe.spec import Recipe, Spec
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ class GraphEmbedding(Method):
         self.negatives, self.corrupt, self.filtered = negatives, corrupt, filtered
         self.loss, self.temperature, self.margin, self.smoothing = loss, temperature, margin, smoothing
         self.subsampling, self.penalty, self.power = subsampling, penalty, power
+        self.facts: Tensor | None = None
+        """What is true, where it is more than what is learnt."""
         self._corruption: Corruption | None = None
         self._weights: Tensor | None = None
         self._mean = 1.0
@@ -105,10 +110,11 @@ class GraphEmbedding(Method):
         if room.examples is None:
             return
         triples = triples_of(room.examples)
+        facts = triples if self.facts is None else self.facts
         graph = model.graph
         assert graph.fingerprint == info.fingerprint
         device = room.example.inputs.device
-        known = Known(triples, graph.entities, graph.relations).to(device) if self.filtered else None
+        known = Known(facts, graph.entities, graph.relations).to(device) if self.filtered else None
         # Of a triple and its inverse, each is asked for as a tail.
         corrupt: Corrupt = "tail" if graph.inverse else self.corrupt
         self._corruption = Corruption(
@@ -203,9 +209,17 @@ class GraphEmbedding(Method):
         found: Scored = asked.scored(result.name, model, run.splits.test, known, told(run.splits), seed=run.recipe.seed)
         return found
 
-    def findings(self, run: Run) -> Mapping[str, Finding]:
-        """Ranks apart by side and by kind of relation."""
-        return {}
+    def keep(self, run: Run, folder: Path) -> None:
+        """The triples that were learnt, so that what changes later can be told."""
+        keep_facts(folder, graph_of(run.splits), triples_of(run.splits.train))
+
+    def pictures(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """The embedding in the plane, and one entity among what it is joined with."""
+        model = next(r for r in self.results(run) if r.role == "recipient").modules[0]
+        assert isinstance(model, LinkPredictor)
+        learnt, held_out = own_triples(run.splits), triples_of(run.splits.test)
+        model.cpu()
+        return embedding(model, learnt), neighbourhood(model, learnt, held_out)
 
 
 def _predicts_links(name: str) -> bool:
@@ -230,15 +244,3 @@ def _ids(examples: Examples) -> Tensor:
     from tutelage.data.splits import ids_of
 
     return ids_of(examples)
-
-
-def refuse_other_data(info: object) -> None:
-    """Refuse data that is no graph.
-
-    Raises:
-        InputError: It is none.
-    """
-    from tutelage.data.triples import GraphInfo
-
-    if not isinstance(info, GraphInfo):
-        raise InputError("this method learns from the triples of a graph; use data of triples")

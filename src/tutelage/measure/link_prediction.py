@@ -16,7 +16,7 @@ from tutelage.measure.number import Number
 
 Ties = Literal["realistic", "optimistic", "pessimistic"]
 # Bytes of scores that exist at once.
-BUDGET = 4 << 20
+BUDGET = 2 << 20
 
 
 class Ranking(Protocol):

@@ -54,6 +54,7 @@ class Evidence:
             ``validation`` (either may be absent), both mappings of numbers by name.
         class_names: Names of the classes in label order; empty for plain numbers.
         findings: What the method measured itself, by name: numbers, texts, or tables as lists of mappings.
+        drawn: Pictures of the method's own, as `tutelage.report.drawings` draws them.
     """
 
     method: str
@@ -67,6 +68,7 @@ class Evidence:
     curves: Sequence[Mapping[str, Any]] = ()
     class_names: Sequence[str] = ()
     findings: Mapping[str, Any] = field(default_factory=dict)
+    drawn: Sequence[Mapping[str, Any]] = ()
 
     def first(self, role: Role) -> Row | None:
         """The first row of a role."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.recipe.errors import InputError
-from tutelage.report import figures, text
+from tutelage.report import drawings, figures, text
 from tutelage.report.store import load_report, write
 
 _GROUPS = ("quality", "fidelity", "calibration", "retention", "leakage", "cost")
@@ -152,6 +152,7 @@ def _figures(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
             figures.reliability(data.get("reliability") or [], palette),
             figures.agreement(data.get("agreement"), data.get("class_names")),
             figures.quality_against_cost(points, text.title(metric), palette),
+            *(drawings.draw(one) for one in data.get("drawn") or ()),
         ]
     except ModuleNotFoundError as error:
         raise missing(error) from error

@@ -24,6 +24,7 @@ def pictures(evidence: Evidence, source: Row | None, recipient: Row | None) -> d
         "reliability": [_reliability(row) for row in evidence.rows if isinstance(row.predicted, Predicted)],
         "agreement": _agreement(source, recipient) if source and recipient else None,
         "curves": _curves(evidence.curves),
+        "drawn": [dict(one) for one in evidence.drawn],
     }
 
 

@@ -94,7 +94,7 @@ def _table(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], wide: b
     for row in rows:
         drawn.add_column(Text(str(row["name"])), justify="right", overflow="fold")
     metric = report["arrived"]["metric"]
-    for group, name in (("quality", metric), *_FACTS):
+    for group, name in (*(("quality", name) for name in _qualities(rows, metric)), *_FACTS):
         numbers = [row["measures"].get(group, {}).get(name) for row in rows]
         if any(number is not None for number in numbers):
             drawn.add_row(Text(text.title(name)), *(_cell(name, number, wide) for number in numbers))
@@ -105,6 +105,13 @@ def _table(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], wide: b
             if any(row["name"] == last for row in rows):
                 drawn.add_row(Text(text.title("gap_recovered")), *cells)
     return drawn
+
+
+def _qualities(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    """What says what arrived; and beside it, of answers that are no classes, whatever else was measured of them."""
+    given = dict.fromkeys(name for row in rows for name in row["measures"].get("quality", {}))
+    others = [] if "accuracy" in given else [name for name in given if name != metric]
+    return [metric, *others]
 
 
 def _cell(name: str, number: Mapping[str, Any] | None, wide: bool) -> Text:
