@@ -69,6 +69,7 @@ from tutelage.losses.partial import (
     superclass_contrast,
     top_target,
 )
+from tutelage.losses.positions import Shifted, response_mask, scored, shift, token_mean
 from tutelage.losses.relations import (
     angle_relation,
     correlation_congruence,
@@ -106,16 +107,28 @@ from tutelage.losses.token_graphs import (
     neighbour_graph,
     token_contrast,
 )
+from tutelage.losses.tokens import (
+    Detached,
+    Divergence,
+    DivergenceName,
+    skew_kl,
+    sorted_distance,
+    symmetric_kl,
+)
 from tutelage.losses.topk import paired_contrast, top_directions, top_scale
 from tutelage.losses.transformed import power_sum, power_transform, ttm, wttm
 from tutelage.losses.transport import cosine_cost, exact_plan, proximal_plan, sinkhorn_plan, transport_cost
 from tutelage.losses.truncated import Fill, Scale, complete, truncate
 
 __all__ = [
+    "Detached",
+    "Divergence",
+    "DivergenceName",
     "Fill",
     "Mentoring",
     "Partition",
     "Scale",
+    "Shifted",
     "Strategy",
     "agreed_divergence",
     "angle_cosines",
@@ -202,18 +215,23 @@ __all__ = [
     "relative_temperatures",
     "renyi_entropy",
     "resized",
+    "response_mask",
     "routed_divergence",
     "row_similarity",
     "score_distance",
+    "scored",
     "select_layers",
     "shared_target",
     "sharpness",
+    "shift",
     "similarity_agreement",
     "similarity_preserving",
     "similarity_target",
     "sinkhorn_plan",
+    "skew_kl",
     "smoothed_labels",
     "soft_cross_entropy",
+    "sorted_distance",
     "statistics_distance",
     "structured_cosine",
     "subclass_divergence",
@@ -222,10 +240,12 @@ __all__ = [
     "sums_by_class",
     "superclass_contrast",
     "suspicion",
+    "symmetric_kl",
     "tail_ratio",
     "teaching_shares",
     "tempered_divergence",
     "token_contrast",
+    "token_mean",
     "top_directions",
     "top_divergence",
     "top_scale",
