@@ -35,4 +35,4 @@ def root(
     """
 
 
-from tutelage.cli import compare, completing, facts, runs  # noqa: E402, F401 - they register their commands on the app
+from tutelage.cli import compare, completing, facts, runs, serving  # noqa: E402, F401 - they register their commands on the app
