@@ -71,7 +71,8 @@ def _recipes(root: Path, wanted: Callable[[str], bool]) -> Iterable[str]:
     home = root / "recipes"
     for path in sorted(home.rglob("*.yaml"), key=lambda p: (len(p.relative_to(home).parts), p)):
         name = path.relative_to(home).with_suffix("")
-        if not wanted(name.name):
+        # Other routes have pages of their own.
+        if not wanted(name.name) or name.parts[0] not in ("distill", name.name):
             continue
         folder = root / "runs" / "reproduce" / name
         try:
