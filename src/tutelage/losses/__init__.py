@@ -70,6 +70,7 @@ from tutelage.losses.partial import (
     top_target,
 )
 from tutelage.losses.positions import Shifted, response_mask, scored, shift, token_mean
+from tutelage.losses.projected import Head, Projected, projected_loss
 from tutelage.losses.relations import (
     angle_relation,
     correlation_congruence,
@@ -125,8 +126,10 @@ __all__ = [
     "Divergence",
     "DivergenceName",
     "Fill",
+    "Head",
     "Mentoring",
     "Partition",
+    "Projected",
     "Scale",
     "Shifted",
     "Strategy",
@@ -209,6 +212,7 @@ __all__ = [
     "power_transform",
     "principal_directions",
     "probabilistic_transfer",
+    "projected_loss",
     "proximal_plan",
     "rank_mentors",
     "ranking_coverage",
