@@ -35,4 +35,5 @@ def root(
     """
 
 
-from tutelage.cli import compare, completing, facts, runs, serving  # noqa: E402, F401 - they register their commands on the app
+# They register their commands on the app.
+from tutelage.cli import compare, completing, facts, graph_store, runs, serving  # noqa: E402, F401

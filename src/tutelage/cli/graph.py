@@ -6,5 +6,7 @@ import typer
 
 from tutelage.cli.app import app
 
-graph = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Knowledge graphs: embed and complete them.")
+graph = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Knowledge graphs: keep, change, embed and complete them."
+)
 app.add_typer(graph, name="graph")
