@@ -112,9 +112,10 @@ def main(names: Sequence[str]) -> None:
     for name in names or STUDIES:
         if name not in STUDIES:
             raise InputError(f"there is no study '{name}'. {nearest(name, STUDIES)}")
-        target = ROOT / "results" / "raw" / "distill" / f"{name}.json"
+        record = STUDIES[name]()
+        target = ROOT / "results" / "raw" / record.get("page", "distill") / f"{name}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(STUDIES[name](), indent=1) + "\n", encoding="utf-8")
+        target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def scores(report: Mapping[str, Any]) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_a_synthetic_relation_beats_a_fixed_one_on_kinships(recipe: Make, go: Go) -> None:
-    """1,200 steps, 5 entities of any relation to a pair: the card's order, of variants and by how much."""
+    """After 1,200 steps the variants come in the card's order, and as far apart."""
     method = {"name": "trans", "temperature": 2.0}
     found: dict[str, float] = {}
     for variant in ("trans", "interht"):
