@@ -24,13 +24,6 @@ _UPDATE = re.compile(r"(INSERT|DELETE|LOAD|CLEAR|DROP|CREATE|COPY|MOVE|ADD|WITH)
 _BEFORE = re.compile(r"\s*(?:#[^\n]*\n|PREFIX\s+[^\s<]*\s*<[^>]*>|BASE\s*<[^>]*>)", re.IGNORECASE)
 
 
-def _needs_pyoxigraph() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("pyoxigraph") is None:
-        raise InputError("graphs need pyoxigraph: pip install 'tutelage[graph]'")
-
-
 def load(
     place: str | Path,
     files: Sequence[Path],
@@ -57,7 +50,6 @@ def load(
     Raises:
         InputError: A file is wrong; nothing was loaded.
     """
-    _needs_pyoxigraph()
     from tutelage.data.rdf.opening import open_graph
     from tutelage.data.rdf.sources import Source
     from tutelage.data.rdf.terms import NAMES, Prefixes
@@ -95,7 +87,6 @@ def query(
     Raises:
         InputError: It is no query, or would change the graph, or took too long.
     """
-    _needs_pyoxigraph()
     from tutelage.data.rdf.opening import open_graph
 
     if _UPDATE.match(_start(text)):
@@ -113,7 +104,6 @@ def update(
     author: str | None = None,
 ) -> int:
     """Change a graph by SPARQL; the number of the journal's entry."""
-    _needs_pyoxigraph()
     from tutelage.data.rdf.opening import open_graph
 
     if not _UPDATE.match(_start(text)):
@@ -163,7 +153,6 @@ def readable(answer: Answer, prefixes: Prefixes) -> Iterator[tuple[str, ...]]:
 
 def stats(place: str | Path, *, seconds: float = 600) -> dict[str, Any]:
     """Counts: triples, subjects, predicates, labels, obsolete nodes, changes; and by predicate and type."""
-    _needs_pyoxigraph()
     from tutelage.data.rdf.opening import open_graph
 
     with open_graph(place) as graph:
@@ -201,7 +190,6 @@ def export(place: str | Path, format: str, out: IO[bytes]) -> list[str]:
         format: ``ttl``, ``nt``, ``rdf``, ``jsonld``, ``obo``, ``tsv`` or ``graphml``.
         out: Takes the bytes.
     """
-    _needs_pyoxigraph()
     from tutelage.data.rdf.opening import open_graph
     from tutelage.data.rdf.sources import RDF_FORMATS
 
@@ -235,7 +223,6 @@ def serve(place: Path, bind: str, *, seconds: int, told: Callable[[str], object]
         InputError: There is no graph, or no server is installed.
         RunError: The server ended with an error, a taken port for one.
     """
-    _needs_pyoxigraph()
     from tutelage.data.rdf.folder import Folder
 
     beside = Path(sysconfig.get_path("scripts")) / ("oxigraph.exe" if os.name == "nt" else "oxigraph")
