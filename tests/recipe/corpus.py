@@ -183,6 +183,9 @@ def _of_part(base: Mapping[str, Any], path: Keys, part: Spec | Section, rng: ran
         if not shape.nullable and type(None) not in get_args(param.annotation):
             yield Mutant(changed(base, at, None), f"{where}: {param.name} null")
         for wrong in _wrong_types(value, shape.many):
+            # A text in a number's place is a ramp, which a number may replace.
+            if isinstance(value, str) and isinstance(wrong, float) and isinstance(param.default, int | float):
+                continue
             yield Mutant(changed(base, at, wrong), f"{where}: {param.name} = {wrong!r}")
         if not shape.of and not shape.section and param.default is not REQUIRED:
             for number in beyond(param.annotation):

@@ -1,0 +1,1 @@
+"""Methods that trace what learners know, from their answers."""
