@@ -65,6 +65,29 @@ def distill_vision(root: Path) -> str:
     return _page([*parts, *(_shelf(_read(shelf)) if shelf.is_file() else ())])
 
 
+def graph(root: Path) -> str:
+    """The page of knowledge graphs: what studies of their methods left in results/raw/graph, and the benchmarks."""
+    folder = root / "results" / "raw" / "graph"
+    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    order = {"link-prediction": 0, "trans": 1}
+    found.sort(key=lambda entry: (order.get(entry["method"], 9), entry["method"]))
+    parts = ["# Knowledge graphs", "Written by `results/make.py` from what `results/study.py` and `make bench` left."]
+    if found:
+        parts.append("## Embed and complete")
+    for entry in found:
+        parts += [f"### {entry['method']}: {entry['what']}", str(entry["setup"]), _pivot(entry["rows"])]
+        parts.append(str(entry.get("note", "")))
+    records = [_read(path) for path in sorted((root / "results" / "raw" / "bench").glob("graph-*.json"))]
+    rows = [
+        [r["name"].removeprefix("graph-"), f"{r['ratio']:.3f}", f"{r['limit']:g}", _side(r, "ours"), _side(r, "peer")]
+        for r in records
+        if "ratio" in r
+    ]
+    parts += _section("Beside PyKEEN", ["", "ratio", "limit", "ours", "PyKEEN"], rows)
+    parts.append("\n".join(dict.fromkeys(f"- {r['about']}" for r in records if r.get("about"))))
+    return _page(parts)
+
+
 def _recipes(root: Path, wanted: Callable[[str], bool]) -> Iterable[str]:
     """What came out of shipped recipes and of experiments with their methods."""
     rows, notes, machines = [], [], []
@@ -215,6 +238,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "benchmarks": benchmarks,
     "foundation": foundation,
     "distill-vision": distill_vision,
+    "graph": graph,
 }
 
 

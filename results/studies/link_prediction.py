@@ -19,11 +19,11 @@ PUBLISHED = {
     "hake": (0.497, 0.582),
 }
 SETTINGS: dict[str, tuple[dict[str, Any], int]] = {
-    "transe": ({"margin": 6.0, "norm": 1}, 30),
-    "rotate": ({"margin": 6.0}, 30),
-    "hake": ({"margin": 6.0}, 15),
-    "distmult": ({}, 8),
-    "complex": ({}, 8),
+    "transe": ({"margin": 6.0, "norm": 1}, 15),
+    "rotate": ({"margin": 6.0}, 15),
+    "hake": ({"margin": 6.0}, 6),
+    "distmult": ({}, 4),
+    "complex": ({}, 4),
 }
 
 

@@ -44,8 +44,8 @@ def study() -> dict[str, Any]:
         "setup": (
             "Filtered ranks of all entities on both sides. Width 64, margin 6, 32 negatives, batch 256, Adam at "
             "0.005, about 1,200 steps, uniform weights; 3 seeds, 95 % t-intervals over seeds. Kinships has 104 "
-            "entities and 25 relations, and each pair one in each direction; UMLS 135 and 46, and a third of its joined "
-            "pairs have several; Nations 14 and 55, and nearly all of its pairs have several, 11 on average."
+            "entities and 25 relations, and each pair one in each direction; UMLS 135 and 46, and a third of its "
+            "joined pairs have several; Nations 14 and 55, and nearly all of its pairs have several, 11 on average."
         ),
         "rows": rows,
         "note": verdict(rows),

@@ -13,7 +13,8 @@ import torch
 from tutelage.api import Finished
 from tutelage.api.completing import Embedded, embed
 from tutelage.cli.guard import guarded
-from tutelage.data.graphs import UMLS, triples_of
+from tutelage.data.graphs import UMLS, told, triples_of
+from tutelage.data.stored_graph import StoredGraph
 from tutelage.data.triples import Known, graph_info
 from tutelage.graph.parts.completing import Answer, Calibration, Paths, best_answers, described, nearest, shared_facts
 from tutelage.graph.parts.growing import Earlier, compare, take_over
@@ -132,6 +133,26 @@ def test_what_has_changed_is_told_by_name() -> None:
     assert torch.allclose(model.entities[4], old.entities[1], atol=1e-6)
     with pytest.raises(InputError, match="of width 4, and the recipe's a TransE of width 8"):
         take_over(earlier, TransE(grown, width=8), learnt)
+
+
+def test_a_graph_that_is_kept_in_a_folder_is_embedded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = UMLS().load(0)
+    names, links = splits.info.entity_names, splits.info.relation_names  # type: ignore[attr-defined]
+    rows = [(names[h], links[r], names[t]) for h, r, t in triples_of(splits.train).tolist()]
+    (tmp_path / "facts.tsv").write_text("\n".join("\t".join(row) for row in rows) + "\n")
+    kept = tmp_path / "kept"
+    assert guarded(["graph", "load", str(kept), str(tmp_path / "facts.tsv")]) == 0
+    whole = StoredGraph(path=str(kept)).load(0)
+    assert (whole.info.entities, whole.info.relations) == (135, 46)  # type: ignore[attr-defined]
+    assert len(told(whole)) == len(set(rows))
+    few = StoredGraph(path=str(kept), predicates=["isa", "causes"], split="inductive").load(0)
+    assert set(few.info.relation_names) == {"causes", "isa"}  # type: ignore[attr-defined]
+    folder = tmp_path / "embedded"
+    assert guarded(["graph", "embed", str(kept), "--to", str(folder), "--epochs", "2", "--model", "distmult"]) == 0
+    assert "mrr" in capsys.readouterr().out
+    assert Embedded(folder).neighbours("bacterium", 2)["entity"] == "bacterium"
+    with pytest.raises(InputError, match="join entities"):
+        StoredGraph(path=str(kept), predicates=["nothing"]).load(0)
 
 
 def test_an_update_learns_what_is_new_and_forgets_what_is_gone(tmp_path: Path, go: Go) -> None:

@@ -41,7 +41,7 @@ def embed(
     """Embed a graph with sensible settings; a recipe of the method ``link-prediction`` says all that can be said.
 
     Args:
-        source: A file of triples, or the name of a data set such as ``umls``.
+        source: A file of triples, a graph's folder or endpoint, or the name of a data set such as ``umls``.
         to: Folder of the run.
         model: Which link predictor.
         width: Numbers of an entity.
@@ -55,21 +55,24 @@ def embed(
         RunError: The run failed.
     """
     known = registry().find("data", source)
-    if known is None and not Path(source).expanduser().is_file():
+    kept = Path(source).expanduser().is_dir() or source.startswith(("http://", "https://"))
+    if known is None and not kept and not Path(source).expanduser().is_file():
         named = [
             e.name for e in registry().entries("data") if e.module == "tutelage.data.graphs" and e.name != "triples"
         ]
-        raise InputError(f"'{source}' is neither a file of triples nor a graph by name. {nearest(source, named)}")
+        what = "neither a file of triples, nor a graph's folder, nor a graph by name"
+        raise InputError(f"'{source}' is {what}. {nearest(source, named)}")
     method: dict[str, Any] = {"name": "link-prediction", "loss": "one_vs_all", "penalty": 0.01}
     if model not in ("complex", "distmult"):
         method = {"name": "link-prediction"}
     if earlier is not None:
         method["start"] = str(earlier)
+    path = source if "://" in source else str(Path(source).expanduser())
     recipe = {
         "name": Path(to).name,
         "method": method,
         "model": {"model": model, "width": width},
-        "data": {"name": source} if known is not None else {"name": "triples", "path": str(Path(source).expanduser())},
+        "data": {"name": source} if known is not None else {"name": "graph" if kept else "triples", "path": path},
         "train": {"epochs": epochs, "batch_size": 256, "optimizer": {"name": "adam", "lr": 1e-2}},
         "measure": ["links", "cost"],
         "seed": seed,

@@ -15,7 +15,8 @@ from tutelage.cli.runs import Json, RunArgument, _finish
 @graph.command()
 def embed(
     source: Annotated[
-        str, typer.Argument(help="A file of triples, or a graph by name, e.g. umls.", show_default=False)
+        str,
+        typer.Argument(help="A file of triples, a graph's folder, or a graph by name, e.g. umls.", show_default=False),
     ],
     to: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
     model: Annotated[
