@@ -277,9 +277,10 @@ def _computed(task: _Task, student: Head, needs: list[bool]) -> tuple[Tensor, Te
     weights = weights / max(count, 1)
     parts = (student.hidden, student.weight, student.bias, student.down, student.up)
     grads = [
-        torch.zeros_like(part, dtype=dtype) if need and part is not None else None
+        torch.empty_like(part, dtype=dtype) if need and part is not None else None
         for part, need in zip(parts, needs, strict=True)
     ]
+    _clear(grads, ours.size if count else 0)
     distance, entropy = (hidden.new_zeros(count, dtype=dtype) for _ in range(2))
     divergence, temperature = task.divergence, task.divergence.temperature
     # Where labels are scored beside a tempered divergence, the student's logits are needed as they are.
@@ -321,6 +322,13 @@ def _computed(task: _Task, student: Head, needs: list[bool]) -> tuple[Tensor, Te
     return loss, distance, entropy, given
 
 
+def _clear(grads: list[Tensor | None], size: int) -> None:
+    """Zero what no chunk will write: entries that are no tokens, or all where no token counts."""
+    for place, grad in enumerate(grads):
+        if grad is not None and (size == 0 or place in (1, 2, 4)):
+            grad[size:].zero_()
+
+
 def _step(count: int, size: int, chunk_bytes: int, dtype: torch.dtype) -> int:
     """Tokens of a chunk: as many as the memory allows, in chunks of nearly one size."""
     most = max(chunk_bytes // (size * dtype.itemsize), 1)
@@ -349,22 +357,23 @@ def _accumulate(
     rows: slice,
     factor: float,
 ) -> None:
-    """Add a chunk's part to the gradients. Weights go onto the narrow side of each product.
+    """Add a chunk's part to the gradients, or write the first one's. Weights go onto the narrow side of each product.
 
     ``hidden`` and ``inner`` are already multiplied by ``factor``, which every path to the logits passes.
     """
     to_hidden, to_weight, to_bias, to_down, to_up = grads
+    beta = 1 if rows.start else 0
     if to_weight is not None:
-        to_weight[: ours.size].addmm_(slope.T, hidden * weights)
+        to_weight[: ours.size].addmm_(slope.T, hidden * weights, beta=beta)
     if to_bias is not None:
-        to_bias[: ours.size].addmv_(slope.T, weights[:, 0] * factor)
+        to_bias[: ours.size].addmv_(slope.T, weights[:, 0] * factor, beta=beta)
     if to_up is not None and inner is not None:
-        to_up[: ours.size].addmm_(slope.T, inner * weights)
+        to_up[: ours.size].addmm_(slope.T, inner * weights, beta=beta)
     through = None
     if ours.up is not None and (to_down is not None or to_hidden is not None):
         through = (slope @ ours.up).mul_(weights * ours.scaling)
     if to_down is not None and through is not None:
-        to_down.addmm_(through.T, hidden)
+        to_down.addmm_(through.T, hidden, beta=beta)
     if to_hidden is not None:
         part = to_hidden[rows]
         torch.mm(slope, ours.weight, out=part)
