@@ -1,12 +1,13 @@
 """Generalised JSD from hidden states, forward and backward with both output projections, against TRL and Liger.
 
 The peers: TRL's formula over whole logits (what its GKD trainer minimises), TRL's tiles of tokens and vocabulary, and
-Liger's chunks of tokens, at its own size of a chunk and at a smaller one. They live in an environment of their own, made
-once in the user's cache folder. Every measurement is a fresh process of one thread; sides take turns. What counts is CPU
-time of a step, against the best of the peers, and by how much resident memory rises in the first step, the gradients
-included. Both sides must come to the same loss and the same gradients.
+Liger's chunks of tokens, at its own size of a chunk and at a smaller one. They live in an environment of their own,
+made once in the user's cache folder. Every measurement is a fresh process of one thread; sides take turns. What
+counts is CPU time of a step, against the best of the peers, and by how much resident memory rises in the first step,
+the gradients included. Both sides must come to the same loss and the same gradients.
 
-At few tokens and few entries the plain formula is the peer: saving memory must not cost time where there is none to save.
+At few tokens and few entries the plain formula is the peer: saving memory must not cost time where there is none to
+save.
 """
 
 from __future__ import annotations
@@ -114,9 +115,7 @@ def main() -> int:
         within.append(measuring.compared(f"token-losses-{name}", cpu["ours"], cpu[best], LIMIT, about=about, cpu=cpu))
         about = f"what resident memory rises by in such a step, {tokens} tokens x {vocabulary}, its gradients included"
         within.append(
-            measuring.bounded(
-                f"token-losses-{name}-memory", extra["ours"], EXTRA, unit="MiB", about=about, extra=extra
-            )
+            measuring.bounded(f"token-losses-{name}-memory", extra["ours"], EXTRA, unit="MiB", about=about, extra=extra)
         )
     for name, (tokens, vocabulary) in SMALL.items():
         interpreters = {"ours": sys.executable, "plain": sys.executable}

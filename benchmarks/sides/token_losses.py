@@ -1,4 +1,5 @@
-"""One way to a generalised JSD with both output projections, forward and backward: CPU seconds and extra memory, as JSON.
+"""One way to a generalised JSD with both output projections, forward and backward: CPU seconds and extra memory, as
+JSON.
 
 Imports torch and the one library that is measured, so that either side's environment can run it.
 """

@@ -146,6 +146,16 @@ def test_sorted_distance_of_the_card():
     torch.testing.assert_close(own, losses.sorted_distance(q / 2, p * 2))
 
 
+def test_sorted_distance_is_a_transport_cost():
+    ot = pytest.importorskip("ot")
+    student, teacher = random_logits(0, 9), random_logits(1, 7)
+    ranked = [torch.softmax(one, -1).sort(descending=True).values for one in (student, teacher)]
+    q, p = ranked[0], torch.nn.functional.pad(ranked[1], (0, 2))
+    # Between ranks every move costs the same; the distance counts what leaves and what arrives.
+    cost = 2 * (1 - torch.eye(9, dtype=torch.float64))
+    assert losses.sorted_distance(student, teacher).item() == pytest.approx(ot.emd2(q.numpy(), p.numpy(), cost.numpy()))
+
+
 @every
 @given(seed=st.integers(0, 10_000), shift=st.floats(-50, 50), spread=st.floats(0.1, 20))
 @settings(max_examples=15, deadline=None)
