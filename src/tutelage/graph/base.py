@@ -106,6 +106,7 @@ class GraphEmbedding(Method):
         info = room.info
         model = room.modules[self.learner]
         assert isinstance(model, LinkPredictor)
+        model.ready()
         model.penalized = self.penalty > 0
         if room.examples is None:
             return

@@ -93,6 +93,13 @@ class LinkPredictor(nn.Module):
 
     # ------------------------------------------------------------------ what subclasses say
 
+    def ready(self) -> None:
+        """Raise an `InputError` where it lacks something without which training is useless."""
+
+    def rows(self, entities: Tensor | None = None) -> Tensor:
+        """Rows ``[n, entity_width]`` of entities ``[n]`` int64, or of all: those that are learnt unless overridden."""
+        return self.entities if entities is None else self.entities.index_select(0, entities)
+
     def present(self, rows: Tensor) -> Tensor:
         """Rows of entities ``[n, entity_width]`` as they are compared; unchanged unless overridden."""
         return rows
@@ -132,14 +139,15 @@ class LinkPredictor(nn.Module):
 
     def _scored(self, triples: Tensor, tails: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         known = torch.where(tails, triples[:, HEAD], triples[:, TAIL])
-        rows: Tensor = self.entities
         index = candidates
-        if candidates is not None and candidates.numel() < 2 * len(rows):
+        if candidates is not None and candidates.numel() < 2 * self.graph.entities:
             # One gather of what occurs, and so one scatter of gradients, in a large table.
             every = torch.cat([known[:, None], candidates], 1)
             occurring, place = torch.unique(every, return_inverse=True)
-            rows = rows.index_select(0, occurring)
+            rows = self.rows(occurring)
             known, index = place[:, 0], place[:, 1:]
+        else:
+            rows = self.rows()
         table = self.present(rows)
         given, relation = table.index_select(0, known), self.relations.index_select(0, triples[:, RELATION])
         return self.compare(self.query(given, relation, tails), table, index), given, relation
@@ -154,7 +162,7 @@ class LinkPredictor(nn.Module):
         if not self.penalized:
             return LinkOutputs(scores)
         other = torch.where(tails, triples[:, TAIL], triples[:, HEAD])
-        answer = self.present(self.entities.index_select(0, other))
+        answer = self.present(self.rows(other))
         penalized = (self.magnitudes(given), self.relation_magnitudes(relation), self.magnitudes(answer))
         return LinkOutputs(scores, factors=penalized)
 

@@ -225,7 +225,7 @@ def described(path: Path, head: int, graph: GraphInfo) -> str:
 def nearest(model: LinkPredictor, entity: int, count: int = 10) -> list[tuple[int, float]]:
     """Entities whose rows point where this one's does, with the cosine of the angle between them."""
     with torch.no_grad():
-        rows = torch.nn.functional.normalize(model.present(model.entities), dim=1)
+        rows = torch.nn.functional.normalize(model.present(model.rows()), dim=1)
         cosine = rows @ rows[entity]
     cosine[entity] = float("-inf")
     best = cosine.topk(min(count, len(cosine) - 1))

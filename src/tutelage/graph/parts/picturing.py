@@ -29,7 +29,7 @@ def embedding(model: LinkPredictor, facts: Tensor, most: int = 2000) -> dict[str
     degree = torch.bincount(ends, minlength=graph.entities)
     shown = degree.argsort(descending=True, stable=True)[:most]
     with torch.no_grad():
-        rows = model.present(model.entities).cpu().double()[shown]
+        rows = model.present(model.rows()).cpu().double()[shown]
     rows = rows - rows.mean(0)
     _, spread, axes = torch.linalg.svd(rows, full_matrices=False)
     # The sign of a direction is arbitrary: the largest number is made positive, so that equal models look equal.
