@@ -92,3 +92,24 @@ def test_training_from_a_store_ends_as_beside_the_teacher(tmp_path: Path, monkey
     # It could differ: with other views the student ends elsewhere.
     other = load_recipe(bench.RECIPE, [*small, "teacher.store.views=3"])
     assert not bench.equal(stored[2], bench.sides(other, tmp_path)["ours"]()[2])
+
+
+def test_losses_from_hidden_states_are_held_against_the_same_quantity() -> None:
+    sides, bench = importlib.import_module("sides.token_losses"), importlib.import_module("bench_token_losses")
+    assert {"ours", "plain", *bench.PEERS} == set(sides.SIDES)
+
+    def found(name: str, seed: int = 0) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(seed)
+        student, own, teacher, other = (
+            torch.randn(*size, generator=generator) for size in ((9, 5), (40, 5), (9, 7), (40, 7))
+        )
+        loss = sides.SIDES[name]()(student.requires_grad_(), own.requires_grad_(), teacher, other)
+        loss.backward()
+        return {"loss": loss.item(), "gradient": [student.grad.norm().item(), own.grad.norm().item()]}
+
+    ours = found("ours")
+    assert bench.same(ours, found("plain"))
+    assert bench.same(ours, found("trl-dense"))
+    assert bench.same(ours, found("trl-tiled"))
+    # It could differ: other models have another loss.
+    assert not bench.same(ours, found("plain", seed=1))

@@ -83,6 +83,7 @@ from tutelage.losses.roles import elect, feedback
 from tutelage.losses.routing import load_balance, routed_divergence
 from tutelage.losses.semantics import class_semantics, classifier_gradient
 from tutelage.losses.sharpness import corrected, sharpness
+from tutelage.losses.sparse import SparseTargets, sparse_divergence
 from tutelage.losses.spread import unit_spread
 from tutelage.losses.subclasses import (
     class_logits,
@@ -132,6 +133,7 @@ __all__ = [
     "Projected",
     "Scale",
     "Shifted",
+    "SparseTargets",
     "Strategy",
     "agreed_divergence",
     "angle_cosines",
@@ -236,6 +238,7 @@ __all__ = [
     "smoothed_labels",
     "soft_cross_entropy",
     "sorted_distance",
+    "sparse_divergence",
     "statistics_distance",
     "structured_cosine",
     "subclass_divergence",

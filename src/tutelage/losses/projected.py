@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from tutelage.losses._inplace import IMPOSSIBLE, Room, gradient_share, kernel_of, labelled
 from tutelage.losses._numeric import raised
+from tutelage.losses.sparse import SparseTargets, sparse_rows
 from tutelage.losses.tokens import Divergence
 
 # Rows are brought to their gradient a few at a time, so that what is read several times stays in the processor's cache.
@@ -103,7 +104,7 @@ class Projected(NamedTuple):
 
 def projected_loss(
     student: Head,
-    teacher: Head | None = None,
+    teacher: Head | SparseTargets | None = None,
     *,
     divergence: Divergence | None = None,
     labels: Tensor | None = None,
@@ -122,7 +123,8 @@ def projected_loss(
 
     Args:
         student: What is trained.
-        teacher: What it is to resemble; detached. Its vocabulary may be padded to another size.
+        teacher: What it is to resemble; detached. Its vocabulary may be padded to another size. Or what is known of it,
+            as in `sparse_divergence`.
         divergence: How that is measured; ``None``: forward KL.
         labels: ``[...]`` int64 tokens; those at masked positions are not read.
         label_smoothing: In [0, 1), of the cross-entropy, over all entries that count.
@@ -142,7 +144,7 @@ def projected_loss(
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
     for name, part in (
-        ("teacher's hidden states", None if teacher is None else teacher.hidden[..., 0]),
+        ("teacher's hidden states", teacher.hidden[..., 0] if isinstance(teacher, Head) else None),
         ("labels", labels),
         ("mask", mask),
         ("weights", weights),
@@ -153,8 +155,12 @@ def projected_loss(
         raise ValueError(f"a mask is bool or whole 0/1, got {mask.dtype}; use weights")
     mask = None if mask is None else mask.bool()
     own = student.rows(mask)
-    other = None if teacher is None else teacher.detached().rows(mask)
     divergence = Divergence() if divergence is None else divergence
+    targets = teacher if isinstance(teacher, SparseTargets) else None
+    other = teacher.detached().rows(mask) if isinstance(teacher, Head) else None
+    if targets is not None:
+        targets.check(shape, divergence)
+        targets = targets.rows(mask)
     if other is not None:
         divergence.check_sizes(own.weight.shape[0], other.weight.shape[0], vocabulary)
     elif vocabulary is not None and not 1 <= vocabulary <= own.weight.shape[0]:
@@ -165,7 +171,7 @@ def projected_loss(
 
     count = own.hidden.shape[0]
     task = _Task(
-        other, divergence, flat(labels), label_smoothing, soft, hard, flat(weights), vocabulary, chunk_bytes,
+        other, targets, divergence, flat(labels), label_smoothing, soft, hard, flat(weights), vocabulary, chunk_bytes,
         wanted=torch.is_grad_enabled(),
     )  # fmt: skip
     loss, distance, entropy = _Projected.apply(  # type: ignore[no-untyped-call]
@@ -177,7 +183,9 @@ def projected_loss(
             return values.view(shape)
         return values.new_zeros(shape).masked_scatter_(mask, values)
 
-    return Projected(loss, None if other is None else back(distance), None if labels is None else back(entropy), count)
+    return Projected(
+        loss, None if teacher is None else back(distance), None if labels is None else back(entropy), count
+    )
 
 
 @dataclass(frozen=True)
@@ -185,6 +193,7 @@ class _Task:
     """What is computed, apart from the student."""
 
     teacher: Head | None
+    targets: SparseTargets | None
     divergence: Divergence
     labels: Tensor | None
     smoothing: float
@@ -284,11 +293,12 @@ def _computed(task: _Task, student: Head, needs: list[bool]) -> tuple[Tensor, Te
     distance, entropy = (hidden.new_zeros(count, dtype=dtype) for _ in range(2))
     divergence, temperature = task.divergence, task.divergence.temperature
     # Where labels are scored beside a tempered divergence, the student's logits are needed as they are.
-    mixed = theirs is not None and labels is not None
-    factor = 1.0 if theirs is None or (mixed and temperature != 1) else 1 / temperature
+    distilled = theirs is not None or task.targets is not None
+    mixed = distilled and labels is not None
+    factor = 1.0 if not distilled or (mixed and temperature != 1) else 1 / temperature
     tempered = 1 / temperature if mixed and temperature != 1 else 1.0
-    soft = task.soft * divergence.factor * gradient_share(divergence) / temperature
-    slope = 1.0 if mixed else soft / factor if theirs is not None else task.hard
+    soft = task.soft * divergence.factor * (1.0 if theirs is None else gradient_share(divergence)) / temperature
+    slope = 1.0 if mixed else soft / factor if distilled else task.hard
     kernel = kernel_of(divergence)
     step = _step(count, size, task.chunk_bytes, dtype)
     room = _Buffers(hidden, min(step, count), size, dtype, teacher=theirs is not None, mixed=mixed)
@@ -313,6 +323,8 @@ def _computed(task: _Task, student: Head, needs: list[bool]) -> tuple[Tensor, Te
                 own.mul_(tempered)
             if theirs is not None:
                 distance[at] = kernel(divergence, own, room.teacher[few], spare)
+            elif task.targets is not None:
+                distance[at] = sparse_rows(divergence, own, task.targets.between(at), ours.size)
             if mixed:
                 own.mul_(soft).add_(spare[2], alpha=task.hard)
         _accumulate(grads, ours, logits[:, : ours.size], scaled, inner, weights[rows, None] * slope, rows, factor)

@@ -7,7 +7,7 @@ number a position, in nats, float32 or better inside. Which positions count is t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -197,6 +197,10 @@ class Divergence:
     def factor(self) -> float:
         """What the bare divergence is multiplied by."""
         return self.temperature**2 if self.scale and self.name not in ("total-variation", "sorted") else 1.0
+
+    def untempered(self) -> Divergence:
+        """The same at temperature 1, without a factor."""
+        return replace(self, temperature=1.0)
 
     def __call__(
         self,
