@@ -170,5 +170,6 @@ def fingerprint(*logs: AnswerLog | None) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for log in logs:
         for array in (log.offsets, log.concepts, log.correct, log.items, log.times) if log is not None else ():
-            digest.update(np.ascontiguousarray(array).data)
+            for start in range(0, len(array), 1 << 20):
+                digest.update(np.ascontiguousarray(array[start : start + (1 << 20)]).tobytes())
     return digest.hexdigest()
