@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tutelage.losses import candidates
-from tutelage.losses.candidates import affine_norms, distances, inner_products
+from tutelage.losses.candidates import affine_norms, distances, inner_products, unit_rows
 
 
 def written_out(kind: str, query: Tensor, table: Tensor, index: Tensor | None) -> Tensor:
@@ -74,6 +74,19 @@ def test_an_entity_where_the_query_is_has_no_slope_and_no_nan(kind: str) -> None
     assert query.grad is not None
     assert torch.equal(table.grad, torch.zeros_like(table))
     assert not query.grad[:, :4].isnan().any()
+
+
+def test_unit_rows_and_their_gradient() -> None:
+    rows = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    plain = torch.nn.functional.normalize(rows, dim=-1)
+    torch.testing.assert_close(unit_rows(rows), plain)
+    weight = torch.randn_like(plain)
+    found = torch.autograd.grad(unit_rows(rows), rows, weight)[0]
+    torch.testing.assert_close(found, torch.autograd.grad(plain, rows, weight)[0])
+    zero = torch.zeros(1, 3, requires_grad=True)
+    unit_rows(zero).sum().backward()
+    assert zero.grad is not None
+    assert zero.grad.tolist() == [[0.0, 0.0, 0.0]]
 
 
 def test_the_whole_is_never_written_out() -> None:

@@ -72,6 +72,30 @@ def affine_norms(query: Tensor, table: Tensor, index: Tensor | None = None, *, n
     return found
 
 
+def unit_rows(rows: Tensor) -> Tensor:
+    """Rows ``[..., width]`` divided by their Euclidean norms; a zero stays one and takes no gradient."""
+    found: Tensor = _Unit.apply(rows)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Unit(torch.autograd.Function):
+    """``x / ‖x‖`` with the gradient ``(g − y (y·g)) / ‖x‖``, which takes a third of what the parts' own take."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+        inverse = torch.where(length > 0, 1.0 / length, 0.0)
+        unit = rows * inverse
+        ctx.save_for_backward(unit, inverse)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (unit, inverse), grad = ctx.saved_tensors, grads[0]
+        along = torch.linalg.vecdot(unit, grad)[..., None]
+        return torch.addcmul(grad, unit, along, value=-1.0).mul_(inverse)
+
+
 class _Inner(torch.autograd.Function):
     """Inner products with gathered rows; both gradients are weighted sums of rows, which have a kernel of their own."""
 

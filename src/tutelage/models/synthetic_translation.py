@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from tutelage.data.batch import DataInfo
-from tutelage.losses.candidates import affine_norms
+from tutelage.losses.candidates import affine_norms, unit_rows
 from tutelage.models.link_predictor import LinkPredictor
 from tutelage.recipe.registry import component
 
@@ -57,14 +56,14 @@ class SyntheticTranslation(LinkPredictor):
         """Main and auxiliary vector, each on its own unit sphere; a zero stays one."""
         if not self.normalize:
             return rows
-        return normalize(rows.view(len(rows), -1, self.width), dim=-1).view_as(rows)
+        return unit_rows(rows.view(len(rows), -1, self.width)).view_as(rows)
 
     def _relation(self, rows: Tensor) -> tuple[Tensor | float, Tensor, Tensor | float]:
         if self.variant != "trans":
             return 0.0, rows, 0.0
         of_head, middle, of_tail = rows.split(self.width, dim=1)
         if self.normalize:
-            of_head, of_tail = normalize(of_head, dim=-1), normalize(of_tail, dim=-1)
+            of_head, of_tail = unit_rows(of_head), unit_rows(of_tail)
         return of_head, middle, of_tail
 
     def query(self, known: Tensor, relation: Tensor, tails: Tensor) -> Tensor:

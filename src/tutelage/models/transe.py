@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from tutelage.data.batch import DataInfo
-from tutelage.losses.candidates import distances
+from tutelage.losses.candidates import distances, unit_rows
 from tutelage.models.link_predictor import LinkPredictor
 from tutelage.recipe.registry import component
 
@@ -44,7 +44,7 @@ class TransE(LinkPredictor):
 
     def present(self, rows: Tensor) -> Tensor:
         """Rows, on the unit sphere where that is asked for."""
-        return nn.functional.normalize(rows, dim=-1) if self.normalize else rows
+        return unit_rows(rows) if self.normalize else rows
 
     def query(self, known: Tensor, relation: Tensor, tails: Tensor) -> Tensor:
         """``h + r``, or ``t − r``."""
