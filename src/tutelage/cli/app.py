@@ -36,4 +36,4 @@ def root(
 
 
 # They register their commands on the app.
-from tutelage.cli import compare, completing, facts, graph_store, runs, serving, trace  # noqa: E402, F401
+from tutelage.cli import compare, completing, facts, graph_change, graph_store, runs, serving, trace  # noqa: E402, F401

@@ -123,10 +123,8 @@ class Prefixes:
         """
         prefix, colon, local = curie.partition(":")
         if not colon:
-            raise InputError(
-                f"{curie!r} is no identifier: write a CURIE such as GO:0005634, an IRI in <angle brackets>, or a label "
-                "in 'quotes'"
-            )
+            # A bare word: what tables of triples call a node.
+            return named(curie)
         space = self.spaces.get(prefix)
         if space is None:
             raise InputError(
