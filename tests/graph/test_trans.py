@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+import torch
 
 from tutelage.api import Finished
+from tutelage.data.node_pieces import pieces_of
+from tutelage.data.triples import graph_info
+from tutelage.models.nodepiece_translation import NodePieceTranslation
 from tutelage.models.weights import load_model
-from tutelage.recipe.errors import RecipeError
+from tutelage.recipe.errors import InputError, RecipeError
 
 Make = Callable[..., dict[str, Any]]
 Go = Callable[[Mapping[str, Any]], Finished]
@@ -55,6 +59,50 @@ def test_a_synthetic_relation_is_worth_something_on_nations_too(recipe: Make, go
     whole["train"]["optimizer"]["lr"] = 5e-3
     found = scores(go(whole).report)
     assert found["trans"] > found["transe"]
+
+
+def test_pieces_are_near_anchors_and_relations() -> None:
+    # A line 0 - 1 - 2 - 3 with 4 beside 1, and 5 alone with 6; 1 and 2 have the most triples.
+    facts = torch.tensor([[0, 0, 1], [1, 1, 2], [2, 0, 3], [4, 0, 1], [1, 2, 4], [2, 2, 1], [5, 1, 6]])
+    found = pieces_of(facts, 7, anchors=2, nearest=2, context=2, furthest=2)
+    # Anchor 0 is entity 1, anchor 1 is entity 2.
+    assert found.anchors.tolist() == [[0, 1], [0, 1], [1, 0], [1, 0], [0, 1], [-1, -1], [-1, -1]]
+    assert found.distances.tolist() == [[1, 2], [0, 1], [0, 1], [1, 2], [1, 2], [2, 2], [2, 2]]
+    assert [sorted(row) for row in found.context.tolist()] == [
+        [-1, 0],
+        [1, 2],
+        [0, 2],
+        [-1, -1],
+        [-1, 0],
+        [-1, 1],
+        [-1, -1],
+    ]
+    graph = graph_info(list("abcdefg"), ["r", "s", "t"], "f")
+    for variant in ("trans", "interht", "transe"):
+        model = NodePieceTranslation(
+            graph, width=4, variant=variant, anchors=2, nearest=2, context=2, furthest=2
+        ).eval()
+        with pytest.raises(InputError, match="has no pieces yet"):
+            model.ready()
+        model.take(found)
+        model.ready()
+        rows = model.rows()
+        # Entities of the same pieces are the same, whatever they are called.
+        assert torch.equal(rows[0], rows[4])
+        assert not torch.equal(rows[0], rows[1])
+        torch.testing.assert_close(model.rows(torch.tensor([3, 1])), rows[[3, 1]])
+        assert not any(name == "entities" for name, _ in model.named_parameters())
+
+
+def test_entities_of_pieces_are_learnt_with_fewer_numbers(recipe: Make, go: Go) -> None:
+    method = {"name": "trans", "encoder": "nodepiece", "anchors": 20, "nearest": 5, "context": 4, "temperature": 1.0}
+    finished = go(recipe(method, data="umls", epochs=10))
+    report = finished.report
+    assert report["arrived"]["after"]["value"] > 0.2
+    again = load_model(finished.folder / "model")
+    assert isinstance(again, NodePieceTranslation)
+    assert again.anchors.shape[0] == 20
+    assert int((again.near >= 0).sum()) > 0
 
 
 def test_no_control_where_none_is_asked_for(recipe: Make, go: Go) -> None:

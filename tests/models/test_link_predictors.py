@@ -142,6 +142,19 @@ def test_gradients_are_those_of_the_equations(kind: Any, equation: Any, args: di
         torch.testing.assert_close(a, b)
 
 
+def test_rows_that_are_held_give_the_same_scores() -> None:
+    model = TransE(GRAPH, width=4, normalize=True)
+    triples = torch.tensor([[0, 1, 2], [3, 0, 4]])
+    plain = model.rank_scores("tail", triples), model.rank_scores("head", triples, torch.tensor([[1], [2]]))
+    with model.holding():
+        held = model.rank_scores("tail", triples), model.rank_scores("head", triples, torch.tensor([[1], [2]]))
+        with torch.no_grad():
+            model.entities.zero_()
+        torch.testing.assert_close(model.rank_scores("tail", triples), plain[0])
+    assert all(torch.equal(a, b) for a, b in zip(plain, held, strict=True))
+    assert not torch.equal(model.rank_scores("tail", triples), plain[0])
+
+
 def test_the_card_of_trans() -> None:
     """γ 6, u 1: the worked example, and that scale does not matter but for the middle of the relation."""
     triple = torch.tensor([[0, 0, 1]])

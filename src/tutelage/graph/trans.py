@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 from torch import nn
 
-from tutelage.data.graphs import graph_of
+from tutelage.data.graphs import graph_of, triples_of
+from tutelage.data.node_pieces import pieces_of
 from tutelage.engine.method import Result, Train
 from tutelage.engine.randomness import reseed
 from tutelage.graph.base import GraphEmbedding
+from tutelage.models.nodepiece_translation import NodePieceTranslation
 from tutelage.recipe.errors import Problem
 from tutelage.recipe.registry import method
 from tutelage.recipe.runfolder import BASELINE
@@ -20,7 +22,7 @@ from tutelage.recipe.spec import Recipe, Spec
 if TYPE_CHECKING:
     from tutelage.engine.run import Run
 
-_MODEL = "synthetic-translation"
+_MODEL, _OF_PIECES = "synthetic-translation", "nodepiece-translation"
 
 
 @method("trans", paper="arXiv:2204.08401", route="graph")
@@ -45,6 +47,11 @@ class TranS(GraphEmbedding):
         subsampling: Whether a triple counts for less the more often its head and tail occur with its relation.
         penalty: Weight of the penalty on a triple's rows.
         power: Of the penalty.
+        encoder: What an entity's row is: its own in a ``table``, or put together from ``nodepiece``: near anchors and
+            relations, as in the paper's run on a graph of millions.
+        anchors: How many entities are anchors, those with the most triples.
+        nearest: Anchors of each entity.
+        context: Relations of each entity.
     """
 
     def __init__(
@@ -63,6 +70,10 @@ class TranS(GraphEmbedding):
         subsampling: bool = False,
         penalty: Annotated[float, Ge(0)] = 0.0,
         power: Annotated[float, Ge(1)] = 3.0,
+        encoder: Literal["table", "nodepiece"] = "table",
+        anchors: Annotated[int, Ge(1)] = 32,
+        nearest: Annotated[int, Ge(1)] = 8,
+        context: Annotated[int, Ge(1)] = 6,
     ) -> None:
         super().__init__(
             negatives=negatives,
@@ -76,7 +87,8 @@ class TranS(GraphEmbedding):
             penalty=penalty,
             power=power,
         )
-        self.variant, self.unit, self.normalize = variant, unit, normalize
+        self.variant, self.unit, self.normalize, self.encoder = variant, unit, normalize, encoder
+        self.pieces = {"anchors": anchors, "nearest": nearest, "context": context}
 
     @classmethod
     def check(cls, recipe: Recipe) -> list[Problem]:
@@ -93,9 +105,16 @@ class TranS(GraphEmbedding):
         own = run.recipe.models[self.learner].args
         args = {key: own[key] for key in ("width", "margin", "norm")}
         extra = {"unit": self.unit, "normalize": self.normalize, "variant": self.variant}
-        spec = Spec("model", _MODEL, {**args, **extra})
+        if self.encoder == "nodepiece":
+            extra |= self.pieces
+        spec = Spec("model", _MODEL if self.encoder == "table" else _OF_PIECES, {**args, **extra})
         reseed(run.recipe.seed, _MODEL)
         module: nn.Module = spec.build(run.splits.info)
+        if isinstance(module, NodePieceTranslation):
+            learnt, count = triples_of(run.splits.train), graph_of(run.splits).entities
+            asked = {"anchors": len(module.anchors), "nearest": module.near.shape[1], "context": module.heads.shape[1]}
+            furthest = len(module.distances) - 1
+            module.take(pieces_of(learnt, count, **asked, furthest=furthest, seed=run.recipe.seed))
         return spec, module
 
     def stages(self, run: Run) -> Iterator[Train]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -152,7 +153,9 @@ def rank(
     """
     if not len(triples):
         raise ValueError("there are no triples to rank")
-    columns = [_side(model, triples, known, side, entities, budget) for side in sides]
+    # A model may have to make its entities first; it makes them once.
+    with getattr(model, "holding", nullcontext)():
+        columns = [_side(model, triples, known, side, entities, budget) for side in sides]
     better, equal, candidates = (torch.stack(part, 1) for part in zip(*columns, strict=True))
     return Ranks(tuple(sides), better, equal, candidates, triples[:, RELATION])
 

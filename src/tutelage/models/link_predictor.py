@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -74,6 +75,7 @@ class LinkPredictor(nn.Module):
         self.entities = nn.Parameter(torch.empty(data.entities, entity_width))
         self.relations = nn.Parameter(torch.empty(data.relations, relation_width))
         self.penalized = False
+        self._held: Tensor | None = None
 
     @classmethod
     def from_folder(cls, folder: Path, data: DataInfo, **args: Any) -> Self:
@@ -124,6 +126,17 @@ class LinkPredictor(nn.Module):
 
     # ------------------------------------------------------------------ scores
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Make the rows of all entities once, for as many questions as are asked meanwhile, without a graph."""
+        before = self._held
+        try:
+            with torch.no_grad():
+                self._held = self.present(self.rows())
+            yield
+        finally:
+            self._held = before
+
     def scores(self, triples: Tensor, tails: Tensor, candidates: Tensor | None = None) -> Tensor:
         """How plausible candidates are in the place that is asked for.
 
@@ -140,6 +153,10 @@ class LinkPredictor(nn.Module):
     def _scored(self, triples: Tensor, tails: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         known = torch.where(tails, triples[:, HEAD], triples[:, TAIL])
         index = candidates
+        if self._held is not None and not torch.is_grad_enabled():
+            relation = self.relations.index_select(0, triples[:, RELATION])
+            given = self._held.index_select(0, known)
+            return self.compare(self.query(given, relation, tails), self._held, index), given, relation
         if candidates is not None and candidates.numel() < 2 * self.graph.entities:
             # One gather of what occurs, and so one scatter of gradients, in a large table.
             every = torch.cat([known[:, None], candidates], 1)
