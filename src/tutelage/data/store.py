@@ -8,7 +8,6 @@ written last; so a killed writer goes on with the first that is missing.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.seeds import shuffle
+from tutelage.data.shard_files import agree, described, intact, npy, write_checked
 from tutelage.losses import truncate
 from tutelage.recipe.errors import InputError, RunError
 from tutelage.recipe.runfolder import atomic_write
@@ -138,7 +138,7 @@ class Store:
             "rows_per_shard": max(_SHARD_BYTES // self.bytes_per_sample // batch, 1) * batch,
             "bytes_per_sample": self.bytes_per_sample,
         }
-        found = self._found()
+        found = described(self.folder, ABOUT, FORMAT, "logits")
         if found is None:
             self._make(about, ids)
             found = about
@@ -169,38 +169,18 @@ class Store:
             for number, start in enumerate(range(0, self.count, self._rows)):
                 yield Shard(view, number, start, min(start + self._rows, self.count))
 
-    def _found(self) -> dict[str, Any] | None:
-        try:
-            content = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            # What a killed writer leaves, or another is writing just now, has a hidden name.
-            if self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
-                raise InputError(f"{self.folder} holds files, but no store of logits: name another folder") from None
-            return None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.folder / ABOUT} cannot be read ({error}): remove the folder") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise InputError(f"{self.folder} was written by another version of Tutelage: remove it, or name another")
-        return content
-
     def _make(self, about: Mapping[str, Any], ids: Tensor) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{self.folder} cannot be made: {error.strerror or error}") from error
         atomic_write(self.folder / ABOUT, json.dumps(about, indent=1))
-        atomic_write(self.folder / "ids.npy", _npy(ids.numpy()))
+        atomic_write(self.folder / "ids.npy", npy(ids.numpy()))
 
     def _agree(self, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         own = {**found["identity"], **_flat(found)}
         asked = {**about["identity"], **_flat(about)}
-        other = [name for name in asked if own.get(name) != asked[name]]
-        if other:
-            said = ", ".join(_difference(name, own.get(name), asked[name]) for name in other)
-            raise InputError(
-                f"the logits stored in {self.folder} are not those that are needed: {said}. "
-                "Name another folder, or remove this one to have it written anew"
-            )
+        agree(self.folder, own, asked, "logits")
 
     # ------------------------------------------------------------------ writing
 
@@ -212,12 +192,7 @@ class Store:
         """Whether a shard is there and matches its checksum, which is looked at once."""
         key = (shard.view, shard.number)
         if not self._whole.get(key):
-            path = self.path(shard)
-            try:
-                kept = _sum_path(path).read_text(encoding="ascii").partition(" ")[0]
-                self._whole[key] = kept == _sum(path)
-            except (OSError, ValueError):
-                self._whole[key] = False
+            self._whole[key] = intact(self.path(shard))
         return self._whole[key]
 
     def write(self, shard: Shard, rows: Sequence[numpy.ndarray[Any, Any]]) -> None:
@@ -230,10 +205,7 @@ class Store:
         whole = numpy.concatenate(list(rows))
         if len(whole) != shard.stop - shard.start:
             raise ValueError(f"shard {shard} has {shard.stop - shard.start} rows, not {len(whole)}")
-        path, data = self.path(shard), _npy(whole)
-        path.parent.mkdir(exist_ok=True)
-        atomic_write(path, data)
-        atomic_write(_sum_path(path), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+        write_checked(self.path(shard), npy(whole))
         self._whole[shard.view, shard.number] = True
         self._opened.pop((shard.view, shard.number), None)
 
@@ -295,28 +267,3 @@ class Store:
 
 def _flat(about: Mapping[str, Any]) -> dict[str, Any]:
     return {"seed": about["seed"], "views": about["views"], **about["layout"]}
-
-
-def _difference(name: str, own: Any, asked: Any) -> str:
-    # Two fingerprints tell a reader nothing but that they differ.
-    if isinstance(own, str) and len(own) == 64:
-        return f"they are of {'other' if name == 'samples' else 'another'} {name}"
-    return f"{name} is {json.dumps(own)} there and {json.dumps(asked)} here"
-
-
-def _npy(array: numpy.ndarray[Any, Any]) -> bytes:
-    buffer = io.BytesIO()
-    numpy.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _sum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sum_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
