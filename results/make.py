@@ -65,6 +65,10 @@ def distill_vision(root: Path) -> str:
     return _page([*parts, *(_shelf(_read(shelf)) if shelf.is_file() else ())])
 
 
+_STORE = ("kgcl",)
+_STORE_COSTS = ("graph-kgcl-", "graph-loading", "graph-change-")
+
+
 def graph(root: Path) -> str:
     """The page of knowledge graphs: what studies of their methods left in results/raw/graph, and the benchmarks."""
     folder = root / "results" / "raw" / "graph"
@@ -72,19 +76,28 @@ def graph(root: Path) -> str:
     order = {"link-prediction": 0, "trans": 1}
     found.sort(key=lambda entry: (order.get(entry["method"], 9), entry["method"]))
     parts = ["# Knowledge graphs", "Written by `results/make.py` from what `results/study.py` and `make bench` left."]
-    if found:
-        parts.append("## Embed and complete")
-    for entry in found:
-        parts += [f"### {entry['method']}: {entry['what']}", str(entry["setup"]), _pivot(entry["rows"])]
-        parts.append(str(entry.get("note", "")))
+    for heading, mine in (("Embed and complete", False), ("Store and change", True)):
+        those = [entry for entry in found if (entry["method"] in _STORE) == mine]
+        if those:
+            parts.append(f"## {heading}")
+        for entry in those:
+            parts += [f"### {entry['method']}: {entry['what']}", str(entry["setup"]), _pivot(entry["rows"])]
+            parts.append(str(entry.get("note", "")))
     records = [_read(path) for path in sorted((root / "results" / "raw" / "bench").glob("graph-*.json"))]
-    rows = [
-        [r["name"].removeprefix("graph-"), f"{r['ratio']:.3f}", f"{r['limit']:g}", _side(r, "ours"), _side(r, "peer")]
-        for r in records
-        if "ratio" in r
-    ]
-    parts += _section("Beside PyKEEN", ["", "ratio", "limit", "ours", "PyKEEN"], rows)
-    parts.append("\n".join(dict.fromkeys(f"- {r['about']}" for r in records if r.get("about"))))
+    for heading, peer, mine in (("What store and change cost", "beside", True), ("Beside PyKEEN", "PyKEEN", False)):
+        those = [r for r in records if "ratio" in r and r["name"].startswith(_STORE_COSTS) == mine]
+        rows = [
+            [
+                r["name"].removeprefix("graph-"),
+                f"{r['ratio']:.3f}",
+                f"{r['limit']:g}",
+                _side(r, "ours"),
+                _side(r, "peer"),
+            ]
+            for r in those
+        ]
+        parts += _section(heading, ["", "ratio", "limit", "ours", peer], rows)
+        parts.append("\n".join(dict.fromkeys(f"- {r['about']}" for r in those if r.get("about"))))
     return _page(parts)
 
 

@@ -231,6 +231,8 @@ def _carry(run: Run) -> Mapping[str, Any]:
     run.sources()
     method = run.transfer()
     twin = run.baseline()
+    if before is None and (was := method.before(run)) is not None:
+        before = _answers(run, method, was)
     rows = [_source_row(run, method, name) for name in _source_names(recipe)]
     for result in method.results(run):
         rows.append(_row(run, method, result, before if result.role == "recipient" else None))
@@ -262,10 +264,10 @@ def _carry(run: Run) -> Mapping[str, Any]:
     report = build(evidence)
     if run.accelerator.is_main_process:
         student = next(r for r in reversed(method.results(run)) if r.role == "recipient")
-        first, *others = student.modules
-        _save(run, first, run.recipient, run.folder.path / "model", student.spec)
+        for first in student.modules[:1]:
+            _save(run, first, run.recipient, run.folder.path / "model", student.spec)
         method.keep(run, run.folder.path / "model")
-        for place, member in enumerate(others, 1):
+        for place, member in enumerate(student.modules[1:], 1):
             taught = next((name for name in _source_names(recipe) if run.models.get(name) is member), run.recipient)
             _save(run, member, taught, run.folder.path / "model" / "members" / str(place))
         save_report(report, run.folder.path)

@@ -165,7 +165,8 @@ class Result:
         name: As the report calls it.
         predict: ``[batch, *input_shape]`` to ``[batch, classes]`` logits.
         role: ``recipient`` for the one that the report is about, ``other`` for the rest of what a method makes.
-        modules: The models behind it, for its cost; the first is what the run hands on.
+        modules: The models behind it, for its cost; the first is what the run hands on. None where what came out is
+            no model: the method then keeps it itself.
         stages: The stages that made it, for its cost; ``None`` for all that the method did.
         spec: How its first model is built again, where that is not what the recipe's student says.
     """
@@ -284,6 +285,10 @@ class Method(nn.Module):
     def stages(self, run: Run) -> Iterator[Train]:
         """The work in order; what a stage trains is trained when the generator goes on."""
         raise NotImplementedError(f"{type(self).__name__} declares no stages")
+
+    def before(self, run: Run) -> Result | None:
+        """The recipient as it was, where that is no weights which the recipe names; once the stages are done."""
+        return None
 
     def results(self, run: Run) -> Sequence[Result]:
         """What came out, once the stages are done."""
