@@ -137,11 +137,13 @@ def _opened(place: str | Path, prefixes: Mapping[str, str] | None) -> Graph:
     from tutelage.data.rdf.journal import Stamp
     from tutelage.data.rdf.opening import open_graph
     from tutelage.data.rdf.sources import Source
+    from tutelage.data.rdf.terms import Prefixes
 
     if not str(place).startswith(("http://", "https://")) and Path(place).is_file():
         source = Source(Path(place))
         memory = Memory(prefixes=prefixes, name=str(place))
         memory.load([source], Stamp())
+        memory.prefixes = Prefixes({**source.prefixes, **(prefixes or {})})
         return memory
     return open_graph(place, "read", prefixes)
 

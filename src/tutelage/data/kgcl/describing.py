@@ -14,10 +14,11 @@ from tutelage.data.kgcl import model as m
 from tutelage.data.kgcl.applying import perform
 from tutelage.data.kgcl.blanks import blank_name, keyed, revised
 from tutelage.data.kgcl.doing import Doing
+from tutelage.data.kgcl.naming import Blanks, Naming
 from tutelage.data.kgcl.view import Names, Over, Rules, View
 from tutelage.data.rdf import terms as t
 from tutelage.data.rdf.graph import Graph
-from tutelage.data.rdf.terms import Prefixes, Subject, Term
+from tutelage.data.rdf.terms import Subject, Term
 from tutelage.recipe.errors import InputError
 
 _SCOPES = {predicate: scope for scope, predicate in t.SYNONYMS.items()}
@@ -111,76 +112,26 @@ def describe(
         names: What blank nodes of the graph are called, where it is not their own name.
     """
     view = View(graph)
-    blanks = _Blanks(names or {})
+    blanks = Blanks(names or {})
     patch = _Patch(Doing(view, Names(view, [], blanks), rules or Rules()), set(gone), set(come))
-    for step in (_obsoletions, _synonyms, _moves, _predicates, _renames, _under, _creations, _annotations, _rest):
-        for change in step(patch, _Names(graph.prefixes, names or {})):
+    for step in (
+        _obsoletions,
+        _synonyms,
+        _moves,
+        _refilled,
+        _predicates,
+        _renames,
+        _under,
+        _creations,
+        _annotations,
+        _rest,
+    ):
+        for change in step(patch, Naming(graph.prefixes, names or {})):
             patch.take(change)
     if patch.gone or patch.come:
         left = sorted(map(str, patch.gone | patch.come))
         raise InputError(f"{len(left)} triples cannot be put into the change language, for example {left[0]}")
     return Difference(tuple(patch.changes), tuple(patch.ambiguous))
-
-
-class _Blanks(dict[str, BlankNode]):
-    """Blank nodes by the names that commands give them."""
-
-    def __init__(self, names: Mapping[BlankNode, str]) -> None:
-        super().__init__({name: node for node, name in names.items()})
-
-    def __missing__(self, key: str) -> BlankNode:
-        return BlankNode(key)
-
-
-class _Names:
-    """Terms as commands name them."""
-
-    def __init__(self, prefixes: Prefixes, blanks: Mapping[BlankNode, str]) -> None:
-        self.prefixes, self.blanks = prefixes, blanks
-
-    def node(self, term: Term) -> tuple[str, str]:
-        if isinstance(term, NamedNode):
-            curie = self.prefixes.contract(term.value)
-            return (curie, "curie") if curie and not curie.startswith(("http", "_")) else (term.value, "uri")
-        assert isinstance(term, BlankNode)
-        return self.blanks.get(term, term.value), "blank"
-
-    def written(self, term: Term) -> str:
-        value, how = self.node(term)
-        return {"uri": f"<{value}>", "blank": f"_:{value}"}.get(how, value)
-
-    def about(self, term: Term) -> dict[str, str]:
-        value, how = self.node(term)
-        return {"about_node": value, "about_node_representation": how}
-
-    def object(self, term: Term, name: str = "object", kind: str = "object_type") -> dict[str, str]:
-        if not isinstance(term, Literal):
-            value, how = self.node(term)
-            return {name: value, kind: how}
-        out = {name: term.value, kind: "literal"}
-        tags = ("language", "datatype") if name == "object" else (f"{name[:3]}_language", f"{name[:3]}_datatype")
-        if term.language:
-            out[tags[0]] = term.language
-        elif term.datatype.value != f"{t.XSD}string":
-            out[tags[1]] = f"<{term.datatype.value}>"
-        return out
-
-    def triple(self, x: Triple) -> dict[str, Any]:
-        subject, how = self.node(x.subject)
-        predicate, named = self.node(x.predicate)
-        out = {"subject": subject, "subject_type": how, "predicate": predicate, "predicate_type": named}
-        return {**out, **self.object(x.object)}
-
-    def edge(self, x: Triple) -> m.Edge:
-        (subject, a), (predicate, b), (object, c) = (self.node(y) for y in (x.subject, x.predicate, x.object))
-        return m.Edge(
-            subject=subject,
-            predicate=predicate,
-            object=object,
-            subject_representation=a,
-            predicate_representation=b,
-            object_representation=c,
-        )
 
 
 Step = Iterator[m.Change]
@@ -213,7 +164,7 @@ def _named(x: Triple) -> bool:
     return isinstance(x.subject, NamedNode) and isinstance(x.object, NamedNode)
 
 
-def _obsoletions(patch: _Patch, say: _Names) -> Step:
+def _obsoletions(patch: _Patch, say: Naming) -> Step:
     for x in _sorted(y for y in patch.come if y.predicate == t.DEPRECATED and y.object == t.TRUE):
         about = say.about(x.subject)
         others = [y.object for y in _sorted(patch.come) if y.subject == x.subject and y.predicate == t.CONSIDER]
@@ -230,7 +181,7 @@ def _obsoletions(patch: _Patch, say: _Names) -> Step:
         yield m.NodeUnobsoletion(**say.about(x.subject))
 
 
-def _synonyms(patch: _Patch, say: _Names) -> Step:
+def _synonyms(patch: _Patch, say: Naming) -> Step:
     def synonym(x: Triple) -> bool:
         return x.predicate in _SCOPES and isinstance(x.object, Literal)
 
@@ -255,7 +206,7 @@ def _synonyms(patch: _Patch, say: _Names) -> Step:
         yield m.RemoveSynonym(**say.about(x.subject), old_value=x.object.value, language=x.object.language)
 
 
-def _moves(patch: _Patch, say: _Names) -> Step:
+def _moves(patch: _Patch, say: Naming) -> Step:
     for old, new in _pairs(patch, lambda x: (x.subject, x.predicate), _named, "moves"):
         where = {"old_value": say.node(old.object)[0], "old_object_type": say.node(old.object)[1]}
         to = {"new_value": say.node(new.object)[0], "new_object_type": say.node(new.object)[1]}
@@ -269,7 +220,28 @@ def _moves(patch: _Patch, say: _Names) -> Step:
             yield m.NodeMove(about_edge=edge, **where, **to)
 
 
-def _predicates(patch: _Patch, say: _Names) -> Step:
+def _refilled(patch: _Patch, say: Naming) -> Step:
+    """Restrictions that got another class."""
+
+    def filler(x: Triple) -> bool:
+        return x.predicate in (t.SOME, t.ONLY) and isinstance(x.subject, BlankNode) and isinstance(x.object, NamedNode)
+
+    for old, new in _pairs(patch, lambda x: (x.subject, x.predicate), filler, "restrictions"):
+        view = patch.doing.view
+        tops = [x for x in view.match(None, t.SUBCLASS, old.subject) if isinstance(x.subject, NamedNode)]
+        on = [x for x in view.objects(old.subject, t.ON_PROPERTY) if isinstance(x, NamedNode)]
+        if len(tops) == len(on) == 1:
+            was, now = say.node(old.object), say.node(new.object)
+            yield m.NodeMove(
+                about_edge=say.edge(Triple(tops[0].subject, on[0], old.object)),
+                old_value=was[0],
+                old_object_type=was[1],
+                new_value=now[0],
+                new_object_type=now[1],
+            )
+
+
+def _predicates(patch: _Patch, say: Naming) -> Step:
     for old, new in _pairs(patch, lambda x: (x.subject, x.object), _named, "predicates"):
         was, now = say.node(old.predicate), say.node(new.predicate)
         yield m.PredicateChange(
@@ -277,7 +249,7 @@ def _predicates(patch: _Patch, say: _Names) -> Step:
         )
 
 
-def _renames(patch: _Patch, say: _Names) -> Step:
+def _renames(patch: _Patch, say: Naming) -> Step:
     def texts(x: Triple) -> bool:
         return x.predicate in (t.LABEL, t.DEFINITION) and isinstance(x.object, Literal)
 
@@ -299,7 +271,7 @@ def _renames(patch: _Patch, say: _Names) -> Step:
         yield m.RemoveTextDefinition(**say.about(x.subject), old_value=text, language=tag)
 
 
-def _under(patch: _Patch, say: _Names) -> Step:
+def _under(patch: _Patch, say: Naming) -> Step:
     for x in _sorted(y for y in patch.gone if y.predicate == t.SUBCLASS):
         if isinstance(x.object, NamedNode):
             yield m.RemoveUnder(**say.triple(x))
@@ -320,7 +292,7 @@ def _restriction(among: set[Triple], top: Triple) -> Triple | None:
     return Triple(top.subject, on, some) if isinstance(on, NamedNode) and isinstance(some, NamedNode) else None
 
 
-def _creations(patch: _Patch, say: _Names) -> Step:
+def _creations(patch: _Patch, say: Naming) -> Step:
     for x in _sorted(y for y in patch.come if y.predicate == t.TYPE and y.object in (t.CLASS, t.PROPERTY)):
         yield from _creation(patch, say, x)
     for x in _sorted(y for y in patch.come if y.predicate == t.SUBSET and _named(y)):
@@ -329,7 +301,7 @@ def _creations(patch: _Patch, say: _Names) -> Step:
         yield m.RemoveNodeFromSubset(**say.about(x.subject), in_subset=say.written(x.object))
 
 
-def _creation(patch: _Patch, say: _Names, x: Triple) -> Step:
+def _creation(patch: _Patch, say: Naming, x: Triple) -> Step:
     if not isinstance(x.subject, NamedNode):
         return
     about = say.about(x.subject)
@@ -345,7 +317,7 @@ def _creation(patch: _Patch, say: _Names, x: Triple) -> Step:
     yield m.ClassCreation(**about)
 
 
-def _annotations(patch: _Patch, say: _Names) -> Step:
+def _annotations(patch: _Patch, say: Naming) -> Step:
     def literal(x: Triple) -> bool:
         return isinstance(x.subject, NamedNode) and isinstance(x.object, Literal)
 
@@ -360,7 +332,7 @@ def _annotations(patch: _Patch, say: _Names) -> Step:
         )
 
 
-def _rest(patch: _Patch, say: _Names) -> Step:
+def _rest(patch: _Patch, say: Naming) -> Step:
     """Whatever is left, a triple at a time, so that the patch is complete."""
     for x in _sorted(patch.gone):
         if x in patch.gone:
@@ -374,13 +346,20 @@ def _rest(patch: _Patch, say: _Names) -> Step:
             yield m.NewMetadataAssertion(**_asserted(say, x))
 
 
-def _asserted(say: _Names, x: Triple) -> dict[str, Any]:
+def _asserted(say: Naming, x: Triple) -> dict[str, Any]:
     found = say.triple(x)
     return {
         "about_node": found.pop("subject"),
         "about_node_representation": found.pop("subject_type"),
         **found,
     }
+
+
+# fmt: off
+_STEPS = (
+    _obsoletions, _synonyms, _moves, _refilled, _predicates, _renames, _under, _creations, _annotations, _rest,
+)
+# fmt: on
 
 
 # ---------------------------------------------------------------------- two graphs
