@@ -99,10 +99,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--sizes", nargs="+", choices=[*SIZES, *SMALL], default=[*SIZES, *SMALL])
     options = parser.parse_args()
     python = environment()
     within = []
     for name, (tokens, vocabulary) in SIZES.items():
+        if name not in options.sizes:
+            continue
         interpreters = {"ours": sys.executable, **dict.fromkeys(PEERS, python)}
         found = measured(interpreters, tokens, vocabulary, options.repeats, options.times)
         cpu = {side: [one["cpu"] for one in values] for side, values in found.items()}
@@ -118,6 +121,8 @@ def main() -> int:
             measuring.bounded(f"token-losses-{name}-memory", extra["ours"], EXTRA, unit="MiB", about=about, extra=extra)
         )
     for name, (tokens, vocabulary) in SMALL.items():
+        if name not in options.sizes:
+            continue
         interpreters = {"ours": sys.executable, "plain": sys.executable}
         found = measured(interpreters, tokens, vocabulary, options.repeats, 50)
         cpu = {side: [one["cpu"] for one in values] for side, values in found.items()}

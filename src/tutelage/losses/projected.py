@@ -73,16 +73,9 @@ class Head:
         """The same with ``[tokens, width]`` hidden states, only of those positions."""
         if mask is not None:
             return replace(self, hidden=self.hidden[mask])
+        if self.hidden.dim() == 2:
+            return self
         return replace(self, hidden=self.hidden.reshape(-1, self.hidden.shape[-1]))
-
-    def detached(self) -> Head:
-        """The same without gradients."""
-
-        def part(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values.detach()
-
-        bias, down, up = part(self.bias), part(self.down), part(self.up)
-        return Head(self.hidden.detach(), self.weight.detach(), bias, down, up, self.scaling)
 
 
 class Projected(NamedTuple):
@@ -157,7 +150,7 @@ def projected_loss(
     own = student.rows(mask)
     divergence = Divergence() if divergence is None else divergence
     targets = teacher if isinstance(teacher, SparseTargets) else None
-    other = teacher.detached().rows(mask) if isinstance(teacher, Head) else None
+    other = teacher.rows(mask) if isinstance(teacher, Head) else None
     if targets is not None:
         targets.check(shape, divergence)
         targets = targets.rows(mask)
@@ -175,7 +168,7 @@ def projected_loss(
         wanted=torch.is_grad_enabled(),
     )  # fmt: skip
     loss, distance, entropy = _Projected.apply(  # type: ignore[no-untyped-call]
-        task, own.hidden, own.weight, own.bias, own.down, own.up, own.scaling
+        task, own, own.hidden, own.weight, own.bias, own.down, own.up
     )
 
     def back(values: Tensor) -> Tensor:
@@ -244,19 +237,14 @@ class _Projected(torch.autograd.Function):
     """The loss, and in the same pass its gradients."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        task: _Task,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        down: Tensor | None,
-        up: Tensor | None,
-        scaling: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        needs = [wanted and task.wanted for wanted in ctx.needs_input_grad[1:6]]
-        student = Head(hidden, weight, bias, down, up, scaling)
-        with torch.autocast(hidden.device.type, enabled=False):
+    def forward(ctx: Any, task: _Task, student: Head, *parts: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        # The parts are those of the student, passed one by one for autograd to see.
+        needs = [wanted and task.wanted for wanted in ctx.needs_input_grad[2:]]
+        kind = student.hidden.device.type
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                loss, distance, entropy, grads = _computed(task, student, needs)
+        else:
             loss, distance, entropy, grads = _computed(task, student, needs)
         ctx.grads = grads
         ctx.mark_non_differentiable(distance, entropy)
@@ -273,7 +261,7 @@ class _Projected(torch.autograd.Function):
             for grad in grads:
                 if grad is not None:
                     grad.mul_(upstream)
-        return None, *grads, None
+        return None, None, *grads
 
 
 def _computed(task: _Task, student: Head, needs: list[bool]) -> tuple[Tensor, Tensor, Tensor, list[Tensor | None]]:
@@ -282,8 +270,7 @@ def _computed(task: _Task, student: Head, needs: list[bool]) -> tuple[Tensor, Te
     ours = _Matrices(student, task.vocabulary, dtype)
     theirs = None if task.teacher is None else _Matrices(task.teacher, task.vocabulary, dtype)
     count, size = hidden.shape[0], max(ours.size, theirs.size if theirs else 0)
-    weights = hidden.new_ones(count, dtype=dtype) if task.weights is None else task.weights.to(dtype)
-    weights = weights / max(count, 1)
+    weights = None if task.weights is None else task.weights.to(dtype)
     parts = (student.hidden, student.weight, student.bias, student.down, student.up)
     grads = [
         torch.empty_like(part, dtype=dtype) if need and part is not None else None
@@ -327,9 +314,12 @@ def _computed(task: _Task, student: Head, needs: list[bool]) -> tuple[Tensor, Te
                 distance[at] = sparse_rows(divergence, own, task.targets.between(at), ours.size)
             if mixed:
                 own.mul_(soft).add_(spare[2], alpha=task.hard)
-        _accumulate(grads, ours, logits[:, : ours.size], scaled, inner, weights[rows, None] * slope, rows, factor)
+        each = None if weights is None else weights[rows, None]
+        _accumulate(grads, ours, logits[:, : ours.size], scaled, inner, each, slope / count, rows, factor)
     distance *= divergence.factor
-    loss = torch.dot(weights, task.soft * distance + task.hard * entropy)
+    values = task.hard * entropy if not distilled else task.soft * distance
+    values = values.add_(entropy, alpha=task.hard) if mixed else values
+    loss = (values if weights is None else values * weights).sum() / max(count, 1)
     given = [None if g is None or p is None else g.to(p.dtype) for g, p in zip(grads, parts, strict=True)]
     return loss, distance, entropy, given
 
@@ -365,30 +355,37 @@ def _accumulate(
     slope: Tensor,
     hidden: Tensor,
     inner: Tensor | None,
-    weights: Tensor,
+    weights: Tensor | None,
+    share: float,
     rows: slice,
     factor: float,
 ) -> None:
     """Add a chunk's part to the gradients, or write the first one's. Weights go onto the narrow side of each product.
 
-    ``hidden`` and ``inner`` are already multiplied by ``factor``, which every path to the logits passes.
+    ``hidden`` and ``inner`` are already multiplied by ``factor``, which every path to the logits passes; ``share`` is
+    what the whole gradient is multiplied by.
     """
     to_hidden, to_weight, to_bias, to_down, to_up = grads
     beta = 1 if rows.start else 0
+
+    def weighed(values: Tensor) -> Tensor:
+        return values if weights is None else values * weights
+
     if to_weight is not None:
-        to_weight[: ours.size].addmm_(slope.T, hidden * weights, beta=beta)
+        to_weight[: ours.size].addmm_(slope.T, weighed(hidden), beta=beta, alpha=share)
     if to_bias is not None:
-        to_bias[: ours.size].addmv_(slope.T, weights[:, 0] * factor, beta=beta)
+        ones = slope.new_ones(slope.shape[0]) if weights is None else weights[:, 0]
+        to_bias[: ours.size].addmv_(slope.T, ones, beta=beta, alpha=share * factor)
     if to_up is not None and inner is not None:
-        to_up[: ours.size].addmm_(slope.T, inner * weights, beta=beta)
+        to_up[: ours.size].addmm_(slope.T, weighed(inner), beta=beta, alpha=share)
     through = None
     if ours.up is not None and (to_down is not None or to_hidden is not None):
-        through = (slope @ ours.up).mul_(weights * ours.scaling)
+        through = weighed((slope @ ours.up).mul_(share * ours.scaling))
     if to_down is not None and through is not None:
         to_down.addmm_(through.T, hidden, beta=beta)
     if to_hidden is not None:
-        part = to_hidden[rows]
-        torch.mm(slope, ours.weight, out=part)
-        part.mul_(weights * factor)
+        part = to_hidden[rows].addmm_(slope, ours.weight, beta=0, alpha=share * factor)
+        if weights is not None:
+            part.mul_(weights)
         if through is not None and ours.down is not None:
             part.addmm_(through, ours.down, alpha=factor)
