@@ -17,7 +17,7 @@ from tutelage.data.seeds import mix
 from tutelage.data.token_layouts import Drawn, Kept, Likely, background_of, divergence_of, position_seeds
 from tutelage.data.token_projection import Hidden
 from tutelage.data.token_store import Layout, TokenStore
-from tutelage.losses import Head
+from tutelage.losses import Divergence, Head, sparse_divergence
 from tutelage.recipe.errors import InputError, RunError
 
 V, WIDTH = 200, 12
@@ -257,6 +257,23 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=os.environ, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [shard.number for shard in opened(tmp_path / "s").missing()] == [2]
+
+
+def test_what_is_read_is_what_a_sparse_loss_takes(tmp_path):
+    student = model(sum(LENGTHS), 8).logits()
+    layout = Likely(V, top_k=None, least=0.0, step=1 / 8192)
+    store = fill(opened(tmp_path / "likely", layout=layout))
+    kept, _ = store.read(IDS)
+    found = sparse_divergence(student, layout.targets(kept))
+    torch.testing.assert_close(found, Divergence()(student, LOGITS), rtol=1e-2, atol=1e-3)
+    few = Likely(V, top_k=5)
+    parts = few.keep(LOGITS)
+    assert (sparse_divergence(student, few.targets(parts)) <= Divergence()(student, LOGITS) + 1e-5).all()
+    drawn = Drawn(V, draws=20_000)
+    seeds = position_seeds(0, IDS, numpy.array(LENGTHS))
+    cross = sparse_divergence(student, drawn.targets(drawn.keep(LOGITS, seeds)))
+    exact = -(LOGITS.softmax(-1) * student.log_softmax(-1)).sum(-1)
+    torch.testing.assert_close(cross, exact, rtol=0.03, atol=0.03)
 
 
 def test_numbers_that_are_none_and_bad_settings_are_refused(tmp_path):

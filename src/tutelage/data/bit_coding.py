@@ -47,7 +47,8 @@ class Records:
 
     def ones(self) -> Array:
         """Places of all bits that are set, in rising order."""
-        found: Array = numpy.flatnonzero(numpy.unpackbits(self._data, bitorder="little"))
+        # Seven times as fast of truth values as of small numbers.
+        found: Array = numpy.flatnonzero(numpy.unpackbits(self._data, bitorder="little").view(numpy.bool_))
         return found
 
     def digits(self, widths: Array, of: Array) -> Array:
@@ -61,9 +62,13 @@ class Records:
             ``[n]`` int64.
         """
         at = self.places(widths, of)
-        words = numpy.ndarray((len(self._data) - 7,), "<u8", self._data, strides=(1,))[at >> 3]
-        words >>= (at & 7).astype(numpy.uint64)
-        words &= (numpy.uint64(1) << widths.astype(numpy.uint64)) - numpy.uint64(1)
+        words: Array = numpy.ndarray((len(self._data) - 7,), "<u8", self._data, strides=(1,))[at >> 3]
+        at &= 7
+        words >>= at.view(numpy.uint64)
+        # What is above the number's own bits is shifted out and back.
+        spare = (64 - widths).view(numpy.uint64)
+        words <<= spare
+        words >>= spare
         found: Array = words.view(numpy.int64)
         return found
 
@@ -171,13 +176,15 @@ def decode_numbers(unary: Sequence[Array], digits: Sequence[Array], of: Array, o
     ones = records.ones()
     if len(ones) != of.sum():
         raise ValueError(f"{len(ones)} numbers where {int(of.sum())} should be")
-    before = numpy.empty_like(ones)
-    before[1:] = ones[:-1]
+    length = numpy.empty_like(ones)
+    numpy.subtract(ones[1:], ones[:-1], out=length[1:])
     firsts, some = offsets(of)[:-1], of > 0
-    before[firsts[some]] = records.begins[some] - 1
-    length = (ones - before - 1 + order).astype(numpy.int64)
+    length[firsts[some]] = ones[firsts[some]] - records.begins[some] + 1
+    length += order
+    length -= 1
     found = Records(digits).digits(length, of)
-    found += numpy.left_shift(1, length) - numpy.left_shift(1, order)
+    found += numpy.left_shift(1, length)
+    found -= numpy.left_shift(1, order)
     return found
 
 

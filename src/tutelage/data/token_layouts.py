@@ -14,6 +14,7 @@ from torch import Tensor
 from tutelage.data import bit_coding
 from tutelage.data.bit_coding import Array
 from tutelage.data.seeds import mix, uniform
+from tutelage.losses import SparseTargets
 from tutelage.recipe.errors import InputError, RunError
 
 Sections = list[Array]
@@ -38,6 +39,20 @@ class Kept:
     tokens: Tensor
     probabilities: Tensor
     tail: Tensor
+
+    def targets(self, *, sampled: bool = False) -> SparseTargets:
+        """What is known of each position, for `sparse_divergence`: ``[positions, most of counts]``.
+
+        Args:
+            sampled: The tokens were drawn, so that there is no tail.
+        """
+        place = torch.from_numpy(bit_coding.within(self.counts.numpy()))
+        rows = torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
+        width = int(self.counts.max()) if len(self.counts) else 1
+        ids = torch.full((len(self.counts), width), -1)
+        log_probs = torch.full(ids.shape, -math.inf)
+        ids[rows, place], log_probs[rows, place] = self.tokens, self.probabilities.log()
+        return SparseTargets(ids, log_probs, None if sampled else self.tail.log())
 
     def log_probabilities(self, vocabulary: int, background: Tensor | None = None) -> Tensor:
         """``[positions, vocabulary]``: log-probabilities of all tokens, which are logits too.
@@ -132,6 +147,10 @@ class Likely:
     def arrays(self) -> dict[str, Array]:
         """What a store keeps once for all positions."""
         return {} if self.background is None else {"background": self.background.half().numpy()}
+
+    def targets(self, kept: Kept) -> SparseTargets:
+        """What is known of each position, for `sparse_divergence` at the store's temperature."""
+        return kept.targets()
 
     def logits(self, kept: Kept) -> Tensor:
         """``[positions, vocabulary]``: logits of what was kept, already divided by the temperature."""
@@ -249,6 +268,10 @@ class Drawn:
     def arrays(self) -> dict[str, Array]:
         """What a store keeps once for all positions: nothing."""
         return {}
+
+    def targets(self, kept: Kept) -> SparseTargets:
+        """Each position's draws, for `sparse_divergence`."""
+        return kept.targets(sampled=True)
 
     def logits(self, kept: Kept) -> Tensor:
         """``[positions, vocabulary]``: logits of what was drawn, −inf elsewhere."""

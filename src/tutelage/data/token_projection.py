@@ -154,12 +154,10 @@ class Hidden:
         """
         numbers, scales = coded.numbers.numpy(), coded.scales.numpy()
         counts, some = self._used(numbers)
-        signed = numbers[some]
+        signed = numbers[some].astype(numpy.int64)
         parts = [
             *bit_coding.code_numbers(counts, lengths, _COUNT_ORDER),
-            *bit_coding.code_numbers(
-                2 * numpy.abs(signed) - (signed > 0), bit_coding.sums(counts, lengths), self._orders(scales, counts)
-            ),
+            *bit_coding.code_numbers(_folded(signed), bit_coding.sums(counts, lengths), self._orders(scales)[some]),
             numpy.split(scales.astype(numpy.uint8), numpy.cumsum(lengths)[:-1]),
         ]
         return [list(sections) for sections in zip(*parts, strict=True)]
@@ -175,11 +173,14 @@ class Hidden:
         of = [list(part) for part in zip(*records, strict=True)]
         counts = bit_coding.decode_numbers(of[0], of[1], lengths, _COUNT_ORDER)
         scales = numpy.concatenate(of[4]).astype(numpy.int64)
-        orders = self._orders(scales, counts)
+        some = numpy.arange(self.rank) < counts[:, None]
+        orders = self._orders(scales)[some]
         folded = bit_coding.decode_numbers(of[2], of[3], bit_coding.sums(counts, lengths), orders)
         numbers = numpy.zeros((len(counts), self.rank), numpy.int32)
-        # Odd for positive ones, so that small numbers of either sign are small.
-        numbers[numpy.arange(self.rank) < counts[:, None]] = ((folded + 1) >> 1) * ((folded & 1) * 2 - 1)
+        sign = folded & 1
+        folded >>= 1
+        folded ^= numpy.negative(sign, out=sign)
+        numbers[some] = folded
         return Coded(torch.from_numpy(scales), torch.from_numpy(numbers))
 
     def states(self, coded: Coded) -> Tensor:
@@ -216,8 +217,7 @@ class Hidden:
         """The same with another step, and the codes that fit it."""
         found = replace(self, arrays={**self.arrays, "step": numpy.array([step])})
         numbers = found._rounded(hidden, sensitivity).numbers.numpy().astype(numpy.int64)
-        folded = 2 * numpy.abs(numbers) - (numbers > 0)
-        bits = numpy.stack([bit_coding.bits_of(folded, order).sum(0) for order in range(16)])
+        bits = numpy.stack([bit_coding.bits_of(_folded(numbers), order).sum(0) for order in range(16)])
         return replace(found, arrays={**found.arrays, "orders": bits.argmin(0)})
 
     def _used(self, numbers: Array) -> tuple[Array, Array]:
@@ -225,9 +225,10 @@ class Hidden:
         counts = ((numbers != 0) * numpy.arange(1, numbers.shape[1] + 1)).max(1, initial=0)
         return counts, numpy.arange(numbers.shape[1]) < counts[:, None]
 
-    def _orders(self, scales: Array, counts: Array) -> Array:
-        own = self.arrays["orders"] - (scales[:, None] - _SCALES) // 2
-        found: Array = own.clip(min=0)[numpy.arange(self.rank) < counts[:, None]]
+    def _orders(self, scales: Array) -> Array:
+        """``[positions, rank]``: of each number's code; there are few scales."""
+        table: Array = self.arrays["orders"] - (numpy.arange(2 * _SCALES + 1)[:, None] - _SCALES) // 2
+        found: Array = table.clip(min=0)[scales]
         return found
 
     def _steps(self, scales: Tensor) -> Tensor:
@@ -265,6 +266,12 @@ class Hidden:
             )
             total += float((log_p.exp() * (log_p - log_q)).sum())
         return total / len(hidden)
+
+
+def _folded(numbers: Array) -> Array:
+    """Numbers of either sign as ones of at least 0, the small ones small."""
+    found: Array = (numbers << 1) ^ (numbers >> 63)
+    return found
 
 
 def _finite(values: Tensor) -> Tensor:
