@@ -155,6 +155,11 @@ def _misfits(recipe: Recipe) -> list[Problem]:
     if recipe.sampler is not None and not all(kind.sampled for kind in methods):
         name = recipe.method.name
         note(f"the method '{name}' takes no sampler.", recipe.sampler, "Leave it out, or take 'kd'.", "sampler")
+    if recipe.sampler is not None and not recipe.sampler.foreign:
+        subject = getattr(known.load("sampler", recipe.sampler.name), "subject", "classes")
+        if subject != methods[0].measured:
+            text = f"'{recipe.sampler.name}' samples {subject}, and the method is of {methods[0].measured}."
+            note(text, recipe.sampler, "Leave it out, or take another.", "sampler")
     if recipe.sampler is not None or any(kind.makes_inputs for kind in methods):
         for slot, spec in recipe.models.items():
             for key in (key for key in ("cache", "store") if spec.extras.get(key)):

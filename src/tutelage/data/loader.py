@@ -53,6 +53,26 @@ def share(count: int, rank: int, world: int) -> slice:
     return slice(start, start + size + (rank < extra))
 
 
+def bucketed(order: Tensor, lengths: Tensor, batch_size: int, seed: int, epoch: int, *, pool: int = 32) -> Tensor:
+    """An order in which samples of a batch are about equally long, so that little is filled up.
+
+    Within every ``pool`` batches of the order samples are sorted by length; then the batches change places.
+
+    Args:
+        order: ``[count]`` int64 positions.
+        lengths: ``[count]`` int64 length of the sample at each position.
+        batch_size: Samples of a batch.
+        seed: Seed of the order.
+        epoch: The epoch.
+        pool: Batches whose samples are sorted together.
+    """
+    parts = [part[lengths[part].argsort(stable=True)] for part in order.split(batch_size * pool)]
+    batches = list(torch.cat(parts).split(batch_size))
+    whole = len(batches) if len(batches[-1]) == batch_size else len(batches) - 1
+    places = shuffle(whole, seed + 1, epoch).tolist() if whole > 1 else range(whole)
+    return torch.cat([*(batches[place] for place in places), *batches[whole:]])
+
+
 class _Fetched(Dataset[Batch]):
     """Examples as DataLoader sees them: one call a batch."""
 
@@ -151,7 +171,11 @@ class Loader:
 
     def order(self, epoch: int) -> Tensor:
         """``[count]`` int64: positions in the order of an epoch, over all ranks."""
-        return shuffle(self._count, self.seed, epoch) if self.shuffled else torch.arange(self._count)
+        if not self.shuffled:
+            return torch.arange(self._count)
+        order = shuffle(self._count, self.seed, epoch)
+        lengths = getattr(self.examples, "lengths", None)
+        return order if lengths is None else bucketed(order, lengths, self.batch_size, self.seed, epoch)
 
     def view(self, epoch: int) -> int:
         """The epoch whose views an epoch shows."""

@@ -75,7 +75,7 @@ def untaught(role: str, model: object, *path: str | int, so: str = "it would tea
         return [problem for i, one in members for problem in untaught(role, one, *path, "members", i, so=so)]
     # A model that comes with its own weights, or that the user wrote, may know something already, and one that follows
     # the student learns with it.
-    if model.foreign or model.name in ("transformers", "ema", "snapshot", "served"):
+    if model.foreign or model.name in ("transformers", "ema", "snapshot", "served", "causal-lm"):
         return []
     where = model.place
     return [

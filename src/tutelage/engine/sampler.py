@@ -31,6 +31,9 @@ class Sampler(nn.Module):
     mixes: ClassVar[bool] = False
     """Whether its labels may be mixed: float, ``[batch, classes]``."""
 
+    subject: ClassVar[str] = "classes"
+    """What the methods measure that can use it, see `Method.measured`."""
+
     def setup(self, room: Room) -> None:
         """Place taps and build modules; called once a stage, before anything moves."""
 

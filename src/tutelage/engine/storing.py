@@ -117,7 +117,10 @@ def asked_before(trainer: Trainer, participant: Participant) -> Participant | Re
     if participant.name in trainer.stage.stored:
         return stored(trainer, participant, trainer.stage.stored[participant.name])
     if participant.name in trainer.stage.remembered:
-        return Remembered(participant, trainer.examples, trainer.device)
+        # A model whose outputs are too large to keep says what of them is kept.
+        recall = getattr(participant.module, "recall", Remembered)
+        kept: Remembered = recall(participant, trainer.examples, trainer.device)
+        return kept
     return participant
 
 

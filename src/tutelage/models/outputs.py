@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +22,10 @@ class Outputs:
 
     logits: Tensor
     taps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_taps(self, taps: Mapping[str, Tensor]) -> Outputs:
+        """The same outputs, and these captures."""
+        return replace(self, taps={**self.taps, **taps}) if taps else self
 
     @property
     def embedding(self) -> Tensor:

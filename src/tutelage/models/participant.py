@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -88,7 +87,7 @@ class Participant:
             made = self.wrapped(*inputs)
         captured = taps.collect()
         if isinstance(made, Outputs):
-            return replace(made, taps={**made.taps, **captured})
+            return made.with_taps(captured)
         return Outputs(self._logits(made), captured)
 
     def predict(self, inputs: Tensor) -> Tensor:

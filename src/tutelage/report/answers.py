@@ -119,7 +119,7 @@ def metric(name: str) -> Quality:
 
 def _measured(evidence: Evidence, row: Row, source: Row | None, quality: _Quality) -> dict[str, Numbers]:
     if isinstance(row.predicted, Scored):
-        costs = evaluate([m for m in evidence.measures if m.group == "cost"], row.predicted, cost=row.cost)
+        costs = evaluate([m for m in evidence.measures if m.subject == "any"], row.predicted, cost=row.cost)
         return {**row.predicted.measures(), **costs}
     other = source.predicted if source and row is not source else None
     assert not isinstance(other, Scored)
