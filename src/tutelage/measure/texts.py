@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -13,9 +13,11 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from tutelage.data.splits import Examples
+from tutelage.data.batch import Batch
+from tutelage.data.markov import MarkovTexts
+from tutelage.data.splits import Examples, Indices
 from tutelage.data.text_pool import decoded
-from tutelage.data.tokens import Texts, TokenBatch
+from tutelage.data.tokens import Texts, TokenBatch, prompted
 from tutelage.losses.divergences import kl_divergence
 from tutelage.losses.positions import scored as places_of
 from tutelage.measure.base import Measure
@@ -244,6 +246,87 @@ class RougeL(TextMeasure):
         scorer = RougeScorer(["rougeL"])
         values = [scorer.score(b, a)["rougeL"].fmeasure for a, b in zip(mine, theirs, strict=True)]
         return {"rouge_l": mean_interval(np.array(values))}
+
+
+@component("measure", "on-policy-divergence")
+class OnPolicyDivergence(TextMeasure):
+    """How far the model is from its teacher where it goes itself: on answers that it writes to test prompts.
+
+    Args:
+        prompts: How many test prompts are answered.
+        tokens: Most tokens of an answer.
+    """
+
+    group: ClassVar[str] = "fidelity"
+
+    def __init__(self, *, prompts: Annotated[int, Ge(1)] = 64, tokens: Annotated[int, Ge(1)] = 32) -> None:
+        self.prompts, self.tokens = prompts, tokens
+
+    def of(self, found: Read) -> dict[str, Number]:
+        """``own_kl`` (teacher to model) and ``own_reverse_kl`` (model to teacher), means over the answers."""
+        examples = found.examples
+        if found.teacher is None or not isinstance(examples, Texts):
+            return {}
+        asked = [at for at in range(len(examples)) if int(examples.starts[at]) > 0][: self.prompts]
+        if not asked:
+            return {}
+        prompts = [examples.text(at)[: int(examples.starts[at])] for at in asked]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            answers = write(found.model, prompts, most=self.tokens)
+        own = Answers(prompts, answers, found.model.tokenizer.pad)
+        again = read(found.model, found.teacher, own, next(found.model.parameters()).device)
+        assert again.kl is not None
+        assert again.reverse_kl is not None
+        values = {"own_kl": again.kl, "own_reverse_kl": again.reverse_kl}
+        return {name: mean_interval(again.by_text(value).numpy()) for name, value in values.items()}
+
+
+class Answers:
+    """Prompts with answers, as a split.
+
+    Args:
+        prompts: Token ids of each.
+        answers: Token ids of each.
+        pad: What fills up.
+    """
+
+    def __init__(self, prompts: Sequence[Tensor], answers: Sequence[Tensor], pad: int) -> None:
+        self.prompts, self.answers, self.pad = prompts, answers, pad
+        self.lengths = torch.tensor([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)])
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def fetch(self, indices: Indices) -> TokenBatch:
+        """Those at these places, filled up."""
+        at = torch.as_tensor(indices, dtype=torch.int64)
+        like = Batch(at, at, at, torch.zeros_like(at))
+        return prompted([self.prompts[i] for i in at], [self.answers[i] for i in at], like, self.pad)
+
+
+@component("measure", "true-divergence")
+class TrueDivergence(TextMeasure):
+    """KL from what is true to the model, where the data says what is: sequences of `markov`."""
+
+    group: ClassVar[str] = "quality"
+
+    def of(self, found: Read) -> dict[str, Number]:
+        """``true_kl``, the mean over sequences; nothing for data that does not know."""
+        examples = found.examples
+        if not isinstance(examples, MarkovTexts):
+            return {}
+        values = []
+        with torch.no_grad(), evaluating(found.model):
+            for start in range(0, len(examples), _TEXTS):
+                batch = examples.fetch(range(start, min(start + _TEXTS, len(examples))))
+                sample, place = batch.mask[:, 1:].nonzero(as_tuple=True)
+                outputs = found.model(batch.inputs.to(next(found.model.parameters()).device))
+                logs = outputs.logits[sample, place].double().log_softmax(-1).cpu()
+                truth = examples.truth(torch.stack([batch.inputs[sample, place - 1], batch.inputs[sample, place]], 1))
+                apart = (torch.special.xlogy(truth, truth) - truth * logs).sum(-1)
+                values.append(apart.reshape(len(batch), -1).mean(1))
+        return {"true_kl": mean_interval(torch.cat(values).numpy())}
 
 
 @component("measure", "writing-speed")

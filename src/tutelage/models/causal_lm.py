@@ -148,7 +148,7 @@ class SmallLM(CausalLM):
             max_position_embeddings=max(2048, data.input_shape[0]),
             tie_word_embeddings=tied,
             pad_token_id=tokenizer.pad,
-            eos_token_id=list(tokenizer.stop),
+            eos_token_id=list(tokenizer.stop) or None,
             bos_token_id=None,
         )
         super().__init__(transformers.LlamaForCausalLM(config), tokenizer)

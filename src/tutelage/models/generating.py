@@ -58,7 +58,7 @@ def write(
                 input_ids=tokens.to(device),
                 attention_mask=seen.to(device),
                 max_new_tokens=most,
-                eos_token_id=list(tokenizer.stop),
+                eos_token_id=list(tokenizer.stop) or None,
                 pad_token_id=tokenizer.pad,
                 use_cache=True,
                 **how,
@@ -70,5 +70,7 @@ def write(
 
 def ended(tokens: Tensor, stop: Sequence[int]) -> Tensor:
     """The tokens up to and with the first that ends a text; what comes after is filling, whatever it is."""
+    if not stop:
+        return tokens
     ends = torch.isin(tokens, torch.tensor(list(stop))).nonzero()
     return tokens[: int(ends[0]) + 1] if len(ends) else tokens

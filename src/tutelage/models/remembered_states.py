@@ -63,8 +63,9 @@ class RememberedStates(Remembered):
         """
         assert isinstance(batch, TokenBatch)
         rows = self._rows[batch.ids.clamp(max=len(self._rows) - 1)]
-        if bool(((rows < 0) | (batch.ids >= len(self._rows))).any()):
-            raise KeyError(f"the {self.name} remembers no text {int(batch.ids[rows < 0][0])}")
+        unknown = (rows < 0) | (batch.ids >= len(self._rows))
+        if bool(unknown.any()):
+            raise KeyError(f"the {self.name} remembers no text {int(batch.ids[unknown][0])}")
         scores = batch.mask[:, 1:]
         if not torch.equal(scores.sum(1), self._sizes[rows]):
             raise KeyError(f"the {self.name} remembers texts as the data has them, and these were written anew")

@@ -22,6 +22,7 @@ from tutelage.models.causal_lm import CausalLM
 from tutelage.models.outputs import Outputs
 from tutelage.models.token_outputs import TokenOutputs
 from tutelage.recipe.errors import InputError, Problem
+from tutelage.recipe.registry import registry
 from tutelage.recipe.spec import Recipe, Spec
 
 if TYPE_CHECKING:
@@ -112,6 +113,16 @@ class LanguageDistillation(Distillation):
         self.divergence = Divergence(divergence, temperature=temperature, beta=beta, alpha=alpha)
         self.task_weight = task_weight
         self._given = True
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> list[Problem]:
+        """A teacher that was never taught, and models that read no text."""
+        problems, known = super().check(recipe), registry()
+        for name, spec in recipe.models.items():
+            if not spec.foreign and not issubclass(known.load("model", spec.name), CausalLM):
+                hint = "Take causal-lm, small-lm or pruned-lm."
+                problems.append(mistake(spec, f"the {name} '{spec.name}' is no language model.", hint, name))
+        return problems
 
     @classmethod
     def alone(cls, slot: str) -> Method:
