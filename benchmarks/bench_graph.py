@@ -118,6 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--graphs", nargs="*", default=list(GRAPHS))
+    parser.add_argument("--models", nargs="*", default=list(MODELS))
     options = parser.parse_args()
     python, within = environment(), True
     for graph in options.graphs:
@@ -130,7 +131,7 @@ def main() -> int:
             prepare(folder)
             first = (folder / "test.tsv").read_text(encoding="utf-8").splitlines()[0]
             (folder / "one.tsv").write_text(first + "\n", encoding="utf-8")
-            for model in MODELS:
+            for model in options.models:
                 asked = (folder, model, WIDTH, batch, NEGATIVES, epochs, RATE)
                 ours, peer = [], []
                 for turn in range(options.repeats):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from studies.base import ROOT, RUNS
 from tutelage.api import run
 from tutelage.recipe.loading import load_recipe
+from tutelage.report.store import load_report
 
 SHARED = ROOT.parent / "shared" / "data" / "wn18rr"
 # MRR and Hits@10 as published: TransE and RotatE in arXiv:1902.10197, DistMult and ComplEx in arXiv:1707.01476, HAKE in
@@ -30,7 +32,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], int]] = {
 def study() -> dict[str, Any]:
     """One seed of each baseline."""
     data = {"name": "triples", "path": str(SHARED / "train.tsv"), "test_path": str(SHARED / "test.tsv")}
-    rows, minutes = [], 0.0
+    rows, minutes, only = list[dict[str, Any]](), 0.0, os.environ.get("STUDY_ONLY", "").split(",")
+    only = [name for name in only if name]
     for name, (model, epochs) in SETTINGS.items():
         against_all = name in ("distmult", "complex")
         plain = {"name": "link-prediction", "negatives": 32, "temperature": 1.0}
@@ -47,7 +50,14 @@ def study() -> dict[str, Any]:
             },
             "measure": ["links", "cost"],
         }
-        report = run(load_recipe(recipe), root=RUNS).report
+        # Each takes minutes: what was run before is found again.
+        folder = RUNS / f"wn18rr-{name}-{epochs}"
+        if (folder / "report.json").is_file():
+            report = load_report(folder)
+        elif only and name not in only:
+            continue
+        else:
+            report = run(load_recipe(recipe), run_dir=folder).report
         measures = report["rows"][0]["measures"]
         minutes += measures["cost"]["cpu_time"]["value"] / 60
         for metric, published in zip(("mrr", "hits@10"), PUBLISHED[name], strict=True):
@@ -70,7 +80,7 @@ def study() -> dict[str, Any]:
             "entities, N3 penalty 0.05, Adam at 0.02. One seed; 95 % bootstrap intervals over test triples."
         ),
         "rows": rows,
-        "note": f"All five together took {minutes:.0f} minutes of CPU. What is missing to the published numbers is "
+        "note": f"Together they took {minutes:.0f} minutes of CPU. What is missing to the published numbers is "
         "budget: these are not results to quote for the models.",
     }
 
