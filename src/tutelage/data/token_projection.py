@@ -27,6 +27,8 @@ _SCALES = 12
 _COUNT_ORDER = 6
 # Rounding is towards 0 by this much more than to the nearest: zeros are cheap.
 _DEAD = 0.15
+# A bit less makes an error this much larger, 2 ln 2 / 12 squared steps, wherever rounding is fine.
+_BIT = math.log(2) / 6
 _ROWS = 32
 # Positions by which directions and step are chosen.
 _FITTED = 600
@@ -240,7 +242,12 @@ class Hidden:
         scales = wider.round().long().clamp(-_SCALES, _SCALES) + _SCALES
         basis, mean = (torch.from_numpy(self.arrays[name]) for name in ("basis", "mean"))
         exact = ((hidden - mean) @ basis) / self._steps(scales)[:, None]
-        return Coded(scales, (exact.sign() * (exact.abs() + 0.5 - _DEAD).floor()).int())
+        numbers = exact.sign() * (exact.abs() + 0.5 - _DEAD).floor()
+        bits = bit_coding.bits_of(_folded(numbers.long().numpy()), self._orders(scales.numpy()))
+        # What ends a position is left out as long as the bits are worth more than the error, which is in squared steps.
+        gain = numbers * (2 * exact - numbers) - _BIT * torch.from_numpy(bits)
+        total = torch.nn.functional.pad(gain.cumsum(1), (1, 0))
+        return Coded(scales, numbers.masked_fill_(torch.arange(self.rank) >= total.argmax(1)[:, None], 0).int())
 
     def _sensitivities(self, head: Head, hidden: Tensor) -> Tensor:
         """``[positions]``: how much divergence an equal error in all directions costs each position."""
@@ -249,7 +256,7 @@ class Hidden:
         squares = turned.square().sum(1)
         found = []
         for rows in hidden.split(_ROWS):
-            p = torch.softmax(replace(head, hidden=rows).detached().logits().float(), -1)
+            p = torch.softmax(replace(head, hidden=rows).logits().detach(), -1)
             found.append(p @ squares - (p @ turned).square().sum(1))
         return torch.cat(found).clamp(min=0).double()
 
@@ -262,7 +269,7 @@ class Hidden:
         total = 0.0
         for ours, theirs in zip(hidden.split(_ROWS), states.split(_ROWS), strict=True):
             log_p, log_q = (
-                torch.log_softmax(replace(head, hidden=one).detached().logits(), -1) for one in (ours, theirs)
+                torch.log_softmax(replace(head, hidden=one).logits().detach(), -1) for one in (ours, theirs)
             )
             total += float((log_p.exp() * (log_p - log_q)).sum())
         return total / len(hidden)
@@ -286,7 +293,7 @@ def _curvature(head: Head, hidden: Tensor) -> Tensor:
     weight = head.weight.detach().float().cpu()
     total, means = torch.zeros(len(weight)), []
     for rows in hidden.split(_ROWS):
-        p = torch.softmax(replace(head, hidden=rows).detached().logits().float(), -1)
+        p = torch.softmax(replace(head, hidden=rows).logits().detach(), -1)
         total += p.sum(0)
         means.append(p @ weight)
     mean = torch.cat(means).double()
