@@ -46,7 +46,7 @@ reproduce: $(VENV)/.stamp-base ## Run every shipped recipe below runs/reproduce 
 		if [ -e "$$run/report.json" ]; then echo "done already: $$run"; continue; fi; \
 		if [ -e "$$run" ]; then $(BIN)/tutelage resume "$$run"; else $(BIN)/tutelage run "$$recipe" --run-dir "$$run"; fi; \
 		code=$$?; [ $$code -ne 130 ] || exit 130; [ $$code -eq 0 ] || status=1; done; \
-	$(BIN)/python results/make.py foundation distill-vision && exit $$status
+	$(BIN)/python results/make.py && exit $$status
 
 bench: $(VENV)/.stamp-bench ## Run the benchmarks, each of which prints a ratio, and write results/benchmarks.md
 	@status=0; for script in benchmarks/bench_*.py; do [ -e "$$script" ] || continue; \

@@ -27,6 +27,10 @@ _FIRST = frozenset(
 )
 
 
+_LANGUAGE = frozenset(("gkd", "lm-quickstart"))
+"""Recipes and methods of language models."""
+
+
 def benchmarks(root: Path) -> str:
     """The page of the benchmarks, from results/raw/bench."""
     records = [_read(path) for path in sorted((root / "results" / "raw" / "bench").glob("*.json"))]
@@ -60,13 +64,18 @@ def foundation(root: Path) -> str:
 
 def distill_vision(root: Path) -> str:
     """The page of the vision methods that came after, likewise; and the comparison of the shelf, where it was run."""
-    parts = ["# Distilling vision models", *_recipes(root, lambda name: name not in _FIRST)]
+    parts = ["# Distilling vision models", *_recipes(root, lambda name: name not in _FIRST | _LANGUAGE)]
     shelf = root / "results" / "raw" / "vision-shelf.json"
     return _page([*parts, *(_shelf(_read(shelf)) if shelf.is_file() else ())])
 
 
 _STORE = ("kgcl",)
 _STORE_COSTS = ("graph-kgcl-", "graph-loading", "graph-change-")
+
+
+def distill_language(root: Path) -> str:
+    """The page of the methods for language models, likewise."""
+    return _page(["# Distilling language models", *_recipes(root, _LANGUAGE.__contains__)])
 
 
 def graph(root: Path) -> str:
@@ -251,6 +260,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "benchmarks": benchmarks,
     "foundation": foundation,
     "distill-vision": distill_vision,
+    "distill-language": distill_language,
     "graph": graph,
 }
 
