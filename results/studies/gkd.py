@@ -11,7 +11,6 @@ SEEDS = (0, 1, 2)
 TRAIN: dict[str, Any] = {"batch_size": 32, "optimizer": {"name": "adamw", "lr": 3e-3}, "schedule": "cosine"}
 BASE: dict[str, Any] = {
     "name": "study-gkd",
-    # Taught by sequences of its own, many more than the student ever sees.
     "teacher": {"model": "small-lm", "width": 64, "layers": 2, "weights": {"train": {"epochs": 20, **TRAIN}}},
     "student": {
         "model": "small-lm",
@@ -56,8 +55,8 @@ def study() -> dict[str, Any]:
         "what": "Do texts that the student writes itself help, and which divergence carries what?",
         "setup": (
             "A chain of order two over 15 symbols, sequences of 24; teacher: 2 blocks of width 64; student: 1 block of "
-            "width 24, first trained for 4 epochs on the 2,000 sequences, then 6 epochs of transfer. 'True KL': from the "
-            "chain to the student on 300 test sequences; 'own reverse KL': from the student to the teacher on what the "
+            "width 24, first trained for 4 epochs on the 2,000 sequences, then 6 epochs of transfer. 'True KL': from "
+            "the chain to the student on 300 test sequences; 'own reverse KL': from the student to the teacher on what the "
             "student writes. The control trains as long on the data alone. 95 % t-intervals over 3 seeds."
         ),
         "rows": rows,
