@@ -56,8 +56,8 @@ def study() -> dict[str, Any]:
         "setup": (
             "A chain of order two over 15 symbols, sequences of 24; teacher: 2 blocks of width 64; student: 1 block of "
             "width 24, first trained for 4 epochs on the 2,000 sequences, then 6 epochs of transfer. 'True KL': from "
-            "the chain to the student on 300 test sequences; 'own reverse KL': from the student to the teacher on what the "
-            "student writes. The control trains as long on the data alone. 95 % t-intervals over 3 seeds."
+            "the chain to the student on 300 test sequences; 'own reverse KL': from the student to the teacher on what "
+            "the student writes. The control trains as long on the data alone. 95 % t-intervals over 3 seeds."
         ),
         "rows": rows,
         "note": f"True KL: {said}. The student is nearest to its teacher on its own texts after '{least}'.",
