@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from tutelage.data.rdf.graph import Graph
     from tutelage.data.rdf.journal import Entry
 
+# Triples of a change whose way back is told in words, too.
+_TOLD = 1000
+
 
 @dataclass(frozen=True)
 class Changed:
@@ -29,7 +33,7 @@ class Changed:
         removed: Triples that went, as people read them.
         added: Triples that came.
         notes: What a user should know.
-        undo: Commands that lead back.
+        undo: Commands that lead back, where there are such and the change is no large one.
     """
 
     entry: int | None
@@ -107,9 +111,11 @@ def change(
             except InputError:
                 commands.append(str(to_dict(one)))
         undo: tuple[str, ...] = ()
-        if graph.blank_nodes:
-            back = describe(Over(view), done.added, done.removed, rules)
-            undo = tuple(render(c) for c in back.changes)
+        if graph.blank_nodes and len(done.added) + len(done.removed) <= _TOLD:
+            # What no sentence says can still be undone: the journal keeps the triples themselves.
+            with suppress(InputError):
+                back = describe(Over(view), done.added, done.removed, rules)
+                undo = tuple(render(c) for c in back.changes)
         removed, added = (tuple(_lines(view, graph, x)) for x in (done.removed, done.added))
         entry = None
         if (removed or added) and not dry_run:

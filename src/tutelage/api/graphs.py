@@ -7,14 +7,12 @@ import io
 import os
 import re
 import shutil
-import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn
 
-from tutelage.recipe.errors import InputError, RunError
+from tutelage.recipe.errors import InputError, TutelageError
 
 if TYPE_CHECKING:
     from tutelage.data.rdf.graph import Answer
@@ -66,8 +64,17 @@ def load(
         )
         for place, path in enumerate(files)
     ]
+    far = str(place).startswith(("http://", "https://"))
+    new = not far and not Path(place).expanduser().exists()
     with open_graph(place, "write", prefixes) as graph:
-        added = graph.load(sources, stamp(author))
+        try:
+            added = graph.load(sources, stamp(author))
+        except TutelageError:
+            # A folder that was made for nothing is no graph that anybody asked for.
+            if new:
+                graph.close()
+                shutil.rmtree(Path(place).expanduser(), ignore_errors=True)
+            raise
         warnings = [w for s in sources for w in s.warnings]
         return {"graph": graph.name, "added": added, "triples": len(graph), "warnings": warnings}
 
@@ -216,12 +223,11 @@ def export(place: str | Path, format: str, out: IO[bytes]) -> list[str]:
     return []
 
 
-def serve(place: Path, bind: str, *, seconds: int, told: Callable[[str], object]) -> None:
-    """Serve a graph for reading until interrupted; others may read it beside, and nobody may write.
+def serve(place: Path, bind: str, *, seconds: int, told: Callable[[str], object]) -> NoReturn:
+    """Become Oxigraph's server of a graph, for reading; others may read it beside, and nobody may write.
 
     Raises:
         InputError: There is no graph, or no server is installed.
-        RunError: The server ended with an error, a taken port for one.
     """
     from tutelage.data.rdf.folder import Folder
 
@@ -230,17 +236,8 @@ def serve(place: Path, bind: str, *, seconds: int, told: Callable[[str], object]
     if program is None:
         raise InputError("serving needs Oxigraph's server: pip install 'tutelage[graph]'")
     graph = Folder(place)
-    with graph:
-        command = [program, "serve-read-only", "--location", str(graph.store_path), "--bind", bind]
-        process = subprocess.Popen([*command, "--timeout-s", str(seconds)], stdout=sys.stderr, stderr=sys.stderr)
-        told(f"http://{bind}/query")
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            return
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-        if code:
-            raise RunError(f"the server of {place} ended with exit code {code}; what it said is above")
+    graph.hand_on()
+    told(f"http://{bind}/query")
+    command = [program, "serve-read-only", "--location", str(graph.store_path), "--bind", bind]
+    # In this process's place, so that no server outlives whoever stops it, and the lock is held as long as it runs.
+    os.execv(program, [*command, "--timeout-s", str(seconds)])

@@ -41,13 +41,31 @@ class Difference:
         return dict(Counter(type(c).__name__ for c in self.changes).most_common())
 
 
+class Left(set[Triple]):
+    """Triples that are still to be told, found by their subject.
+
+    Args:
+        triples: All of them.
+    """
+
+    def __init__(self, triples: Iterable[Triple]) -> None:
+        super().__init__(triples)
+        self._by: dict[Any, list[Triple]] = {}
+        for x in sorted(self, key=str):
+            self._by.setdefault(x.subject, []).append(x)
+
+    def of(self, subject: Any) -> list[Triple]:
+        """What is left of a subject, in order."""
+        return [x for x in self._by.get(subject, ()) if x in self]
+
+
 @dataclass
 class _Patch:
     """A patch while it is found: changes are tried on a view, and kept where they do nothing but what is left to do."""
 
     doing: Doing
-    gone: set[Triple]
-    come: set[Triple]
+    gone: Left
+    come: Left
     changes: list[m.Change] = field(default_factory=list)
     ambiguous: list[str] = field(default_factory=list)
 
@@ -85,11 +103,11 @@ class _Patch:
         if len(tops) != 1:
             return None
         made = {(x.predicate, x.object) for x in added if x.subject == tops[0].object}
-        for one in sorted(self.come, key=str):
+        for one in self.come.of(tops[0].subject):
             if (one.subject, one.predicate) != (tops[0].subject, tops[0].predicate):
                 continue
             if isinstance(one.object, BlankNode):
-                inner = {x for x in self.come if x.subject == one.object}
+                inner = set(self.come.of(one.object))
                 if {(x.predicate, x.object) for x in inner} == made and len(added) == 1 + len(inner):
                     return {one, *inner}
         return None
@@ -113,7 +131,7 @@ def describe(
     """
     view = View(graph)
     blanks = Blanks(names or {})
-    patch = _Patch(Doing(view, Names(view, [], blanks), rules or Rules()), set(gone), set(come))
+    patch = _Patch(Doing(view, Names(view, [], blanks), rules or Rules()), Left(gone), Left(come))
     for step in (
         _obsoletions,
         _synonyms,
@@ -167,8 +185,8 @@ def _named(x: Triple) -> bool:
 def _obsoletions(patch: _Patch, say: Naming) -> Step:
     for x in _sorted(y for y in patch.come if y.predicate == t.DEPRECATED and y.object == t.TRUE):
         about = say.about(x.subject)
-        others = [y.object for y in _sorted(patch.come) if y.subject == x.subject and y.predicate == t.CONSIDER]
-        new = [y.object for y in _sorted(patch.come) if y.subject == x.subject and y.predicate == t.REPLACED_BY]
+        others = [y.object for y in patch.come.of(x.subject) if y.predicate == t.CONSIDER]
+        new = [y.object for y in patch.come.of(x.subject) if y.predicate == t.REPLACED_BY]
         if new and not isinstance(new[0], Literal):
             yield m.NodeDirectMerge(**about, has_direct_replacement=say.written(new[0]))
             yield m.NodeObsoletionWithDirectReplacement(**about, has_direct_replacement=say.written(new[0]))
@@ -286,8 +304,8 @@ def _under(patch: _Patch, say: Naming) -> Step:
             yield m.EdgeCreation(**say.triple(some))
 
 
-def _restriction(among: set[Triple], top: Triple) -> Triple | None:
-    inner = {x.predicate: x.object for x in among if x.subject == top.object}
+def _restriction(among: Left, top: Triple) -> Triple | None:
+    inner = {x.predicate: x.object for x in among.of(top.object)}
     on, some = inner.get(t.ON_PROPERTY), inner.get(t.SOME)
     return Triple(top.subject, on, some) if isinstance(on, NamedNode) and isinstance(some, NamedNode) else None
 
@@ -305,7 +323,7 @@ def _creation(patch: _Patch, say: Naming, x: Triple) -> Step:
     if not isinstance(x.subject, NamedNode):
         return
     about = say.about(x.subject)
-    labels = [y.object for y in _sorted(patch.come) if y.subject == x.subject and y.predicate == t.LABEL]
+    labels = [y.object for y in patch.come.of(x.subject) if y.predicate == t.LABEL]
     named = [y for y in labels if isinstance(y, Literal)]
     if x.object == t.PROPERTY:
         for y in named[:1]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException, HTTPResponse
@@ -151,14 +152,14 @@ class Endpoint(Graph):
     def load(self, sources: Sequence[Any], stamp: Stamp) -> int:
         """Take in opened files, in one request."""
         before = len(self)
-        lines = io.BytesIO()
-        for source in sources:
-            source.lines(lines)
-        body = lines.getvalue()
-        if self._store:
-            self._send(self._store + "?default", body, _TRIPLES, 3600, "*/*")
-        else:
-            self._send_update("INSERT DATA {\n" + body.decode() + "\n}", 3600)
+        with tempfile.TemporaryFile() as lines:
+            for source in sources:
+                source.lines(lines)
+            lines.seek(0)
+            if self._store:
+                self._send(self._store + "?default", lines, _TRIPLES, 3600, "*/*")
+            else:
+                self._send_update("INSERT DATA {\n" + lines.read().decode() + "\n}", 3600)
         grown = len(self) - before
         names, note = tuple(s.name for s in sources), f"{grown} triples"
         entry = Entry(self.last() + 1, "load", stamp.author, stamp.time, names, note=note)
@@ -174,9 +175,11 @@ class Endpoint(Graph):
     def _send_update(self, text: str, seconds: float) -> None:
         self._send(self._update, text, "application/sparql-update", seconds, "*/*")
 
-    def _send(self, url: str, body: str | bytes, kind: str, seconds: float, accept: str) -> tuple[bytes, str]:
+    def _send(self, url: str, body: str | IO[bytes], kind: str, seconds: float, accept: str) -> tuple[bytes, str]:
         data = body.encode() if isinstance(body, str) else body
-        request = Request(url, data, {"Content-Type": kind, "Accept": accept}, method="POST")
+        size = len(data) if isinstance(data, bytes) else os.fstat(data.fileno()).st_size
+        headers = {"Content-Type": kind, "Accept": accept, "Content-Length": str(size)}
+        request = Request(url, data, headers, method="POST")
         deadline = time.monotonic() + seconds if seconds else None
         try:
             with urlopen(request, timeout=seconds or None) as response:

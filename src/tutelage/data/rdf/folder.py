@@ -105,6 +105,11 @@ class Folder(Graph):
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
+    def hand_on(self) -> None:
+        """Let the program that takes this process's place keep the graph locked."""
+        if self._file is not None:
+            os.set_inheritable(self._file, True)
+
     def close(self) -> None:
         """Let others in."""
         self.__dict__.pop("store", None)
