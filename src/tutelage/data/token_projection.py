@@ -31,7 +31,7 @@ _DEAD = 0.15
 _BIT = math.log(2) / 6
 _ROWS = 32
 # Positions by which directions and step are chosen.
-_FITTED = 600
+_FITTED = 400
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class Hidden:
     def _searched(self, head: Head, hidden: Tensor, sensitivity: Tensor, few: slice) -> Hidden:
         """The same with the coarsest step that keeps what is asked for."""
         near, far = 1e-5, 10.0
-        for _ in range(14):
+        for _ in range(11):
             step = math.sqrt(near * far)
             found = self._at(step, hidden, sensitivity)
             if self.kl is not None:
