@@ -24,7 +24,9 @@ import measuring
 HERE = Path(__file__).resolve().parent
 VERSION = "0.7.0"
 PARSING, LOADING, CHANGE = 1 / 50, 1e5, 1.5
-SIZES = (10_000, 100_000, 1_000_000)
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+# The size at which loading is measured, several times.
+_LOADED = 1_000_000
 COMMANDS = """\
 rename GO:0005635 from 'nuclear envelope' to 'foo bar'
 rename GO:0005635 from 'nuclear envelope'@en to 'foo bar'@de
@@ -142,7 +144,7 @@ def load(folder: Path, file: Path) -> float:
 
 
 def changes(folder: Path, count: int) -> list[float]:
-    """Wall seconds of each of several changes; wall, for they wait for the disk."""
+    """CPU seconds of each of several changes; threads of the store count too."""
     from tutelage.data.kgcl.applying import effects
     from tutelage.data.kgcl.language import parse_command
     from tutelage.data.rdf.folder import Folder
@@ -152,10 +154,10 @@ def changes(folder: Path, count: int) -> list[float]:
     with Folder(folder, "write") as graph:
         for place in range(count):
             command = f"add synonym 'called {place}' to 'part number {7 * place} of a cell'"
-            start = time.perf_counter()
+            start = time.process_time()
             done = effects(graph, [parse_command(command)])
             graph.commit(done.removed, done.added, commands=[command], stamp=Stamp("bench"))
-            found.append(time.perf_counter() - start)
+            found.append(time.process_time() - start)
     # The first opens files.
     return found[1:]
 
@@ -170,12 +172,13 @@ def main() -> int:
     if options.only == "parsing":
         return 0 if within else 1
     costs: dict[int, list[float]] = {}
+    loaded = max((size for size in options.sizes if size <= _LOADED), default=min(options.sizes))
     with tempfile.TemporaryDirectory() as place:
         for size in options.sizes:
             file = write(Path(place) / f"{size}.nt", size)
             folder = Path(place) / f"graph-{size}"
             seconds = load(folder, file)
-            if size == max(options.sizes):
+            if size == loaded:
                 rates = [size / seconds]
                 rates += [size / load(Path(place) / f"again-{turn}", file) for turn in range(options.repeats - 1)]
                 rate = statistics.median(rates)
@@ -195,7 +198,7 @@ def main() -> int:
             file.unlink()
     first, *others = costs
     for size in others:
-        about = f"one change from its text to the journal on disk, in {size:,} triples and in {first:,}"
+        about = f"CPU time of a change, from its text to the journal on disk, in {size:,} triples and in {first:,}"
         within &= measuring.compared(f"graph-change-{size}", costs[size], costs[first], CHANGE, about=about)
     return 0 if within else 1
 
