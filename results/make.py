@@ -256,11 +256,54 @@ def _page(parts: Iterable[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def trace(root: Path) -> str:
+    """The page of models of learners, from results/raw/trace and the records of the benchmarks."""
+    home = root / "results" / "raw" / "trace"
+    found = [_read(path) for path in sorted(home.glob("*.json"))]
+    parts = [
+        "# Knowledge tracing",
+        "Written by `python results/tracing.py` and `python results/make.py trace`; nothing on it is written by hand.",
+    ]
+    for record in found:
+        parts += [
+            f"## {record['title']}",
+            record["setup"],
+            _graphs(record) if "edges" in record["rows"][0] else _board(record),
+        ]
+    return _page(parts if found else [*parts, "Nothing was measured yet."])
+
+
+def _board(record: Mapping[str, Any]) -> str:
+    """A row for each model: its scores with their intervals, and by how much it beats the average of each concept."""
+    names = list(dict.fromkeys(name for row in record["rows"] for name in row["scores"]))
+    body = []
+    for row in record["rows"]:
+        scores = [row["scores"].get(name) for name in names]
+        cells = [_interval(s["value"], s["low"], s["high"]) if s else NONE for s in (*scores, row["ece"], row["gain"])]
+        body.append([row["name"], *cells])
+    return _table(["", *names, "ECE", "AUC gained"], body)
+
+
+def _graphs(record: Mapping[str, Any]) -> str:
+    """A row for each way of inferring and number of learners."""
+    body = [
+        [
+            row["inference"],
+            str(row["learners"]),
+            ", ".join(f"{v:.3f}" for v in row["edges"]),
+            f"{sum(row['edges']) / len(row['edges']):.3f}",
+        ]
+        for row in record["rows"]
+    ]
+    return _table(["states", "learners", "edge AUROC by seed", "mean"], body)
+
+
 PAGES: dict[str, Callable[[Path], str]] = {
     "benchmarks": benchmarks,
     "foundation": foundation,
     "distill-vision": distill_vision,
     "distill-language": distill_language,
+    "trace": trace,
     "graph": graph,
 }
 

@@ -283,3 +283,15 @@ def test_other_data_is_refused() -> None:
 
 def replace_correct(log: AnswerLog) -> AnswerLog:
     return AnswerLog(log.offsets, log.concepts, np.ones_like(log.correct), log.items, log.times)
+
+
+def test_groups_of_similar_length_change_nothing() -> None:
+    cut = answers(40, 30, seed=5)
+    batch = cut.fetch(range(40))
+    for name in ("sakt", "akt"):
+        model = made(name)
+        whole = logits(model, batch)
+        for row in (0, 7, 39):
+            alone = cut.fetch([row])
+            length = alone.labels.shape[1]
+            torch.testing.assert_close(logits(model, alone)[0], whole[row, :length], rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from tutelage.data.batch import DataInfo
-from tutelage.models.tracer import Tracer, pooled
+from tutelage.models.tracer import Tracer, by_length, pooled
 from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import component
 
@@ -67,6 +67,9 @@ class AKT(Tracer):
         self, concepts: Tensor, answers: Tensor, items: Tensor, times: Tensor, real: Tensor, offsets: Tensor
     ) -> Tensor:
         """The retriever looks at answers that are strictly before."""
+        return by_length(self._trace, real.sum(1), concepts, answers, items)
+
+    def _trace(self, concepts: Tensor, answers: Tensor, items: Tensor) -> Tensor:
         question = pooled(self.asked, concepts)
         right = torch.lerp(self.answered.weight[0], self.answered.weight[1], answers[..., None])
         past = question + right

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from tutelage.data.batch import DataInfo
-from tutelage.models.tracer import Interactions, Tracer, before, pooled
+from tutelage.models.tracer import Interactions, Tracer, before, by_length, pooled
 from tutelage.recipe.errors import InputError
 from tutelage.recipe.registry import component
 
@@ -49,6 +49,9 @@ class SAKT(Tracer):
         self, concepts: Tensor, answers: Tensor, items: Tensor, times: Tensor, real: Tensor, offsets: Tensor
     ) -> Tensor:
         """Keys and values are the answers one step back, so that a step sees no answer of its own."""
+        return by_length(self._trace, real.sum(1), concepts, answers)
+
+    def _trace(self, concepts: Tensor, answers: Tensor) -> Tensor:
         steps = concepts.shape[1]
         place = torch.arange(steps, device=concepts.device).clamp_max(self.places.num_embeddings - 1)
         past = before(self.interactions(concepts, answers)) + self.places(place)

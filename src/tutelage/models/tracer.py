@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -209,6 +209,27 @@ def before(steps: Tensor) -> Tensor:
     return shifted
 
 
+def by_length(call: Callable[..., Tensor], lengths: Tensor, *steps: Tensor, groups: int = 4) -> Tensor:
+    """``[batch, steps]`` of windows in groups of similar length, each computed no further than its longest.
+
+    Args:
+        call: Gives ``[batch, steps]`` of the arguments.
+        lengths: ``[batch]`` real steps.
+        *steps: ``[batch, steps, ...]`` each.
+        groups: How many there are at most; batches too small to be worth it are one.
+    """
+    longest = steps[0].shape[1]
+    if len(lengths) < 4 * groups or int(lengths.min()) == longest:
+        return call(*steps)
+    order = lengths.argsort(stable=True)
+    made = []
+    for part in order.tensor_split(groups):
+        size = max(int(lengths[part[-1]]), 1)
+        found = call(*(one[part, :size] for one in steps))
+        made.append(nn.functional.pad(found, (0, longest - size)))
+    return torch.cat(made)[order.argsort()]
+
+
 class Recurrent(nn.Module):
     """A recurrent layer that stops computing for windows that have ended: zeros come out behind their end.
 
@@ -219,7 +240,7 @@ class Recurrent(nn.Module):
         piece: Steps that are done at once.
     """
 
-    def __init__(self, inputs: int, size: int, *, layers: int = 1, piece: int = 32) -> None:
+    def __init__(self, inputs: int, size: int, *, layers: int = 1, piece: int = 100) -> None:
         super().__init__()
         self.layer = nn.LSTM(inputs, size, layers, batch_first=True)
         self.piece = piece
