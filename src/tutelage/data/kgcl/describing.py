@@ -14,6 +14,7 @@ from tutelage.data.kgcl import model as m
 from tutelage.data.kgcl.applying import perform
 from tutelage.data.kgcl.blanks import blank_name, keyed, revised
 from tutelage.data.kgcl.doing import Doing
+from tutelage.data.kgcl.left import Left
 from tutelage.data.kgcl.naming import Blanks, Naming
 from tutelage.data.kgcl.view import Names, Over, Rules, View
 from tutelage.data.rdf import terms as t
@@ -39,24 +40,6 @@ class Difference:
     def counts(self) -> dict[str, int]:
         """Changes by type."""
         return dict(Counter(type(c).__name__ for c in self.changes).most_common())
-
-
-class Left(set[Triple]):
-    """Triples that are still to be told, found by their subject.
-
-    Args:
-        triples: All of them.
-    """
-
-    def __init__(self, triples: Iterable[Triple]) -> None:
-        super().__init__(triples)
-        self._by: dict[Any, list[Triple]] = {}
-        for x in sorted(self, key=str):
-            self._by.setdefault(x.subject, []).append(x)
-
-    def of(self, subject: Any) -> list[Triple]:
-        """What is left of a subject, in order."""
-        return [x for x in self._by.get(subject, ()) if x in self]
 
 
 @dataclass
