@@ -309,10 +309,11 @@ def test_numbers_that_are_none_and_bad_settings_are_refused(tmp_path):
 
 def test_a_served_teachers_likely_tokens_are_stored_as_they_came(tmp_path):
     """A server answers with some tokens and no logits; the same bytes hold them."""
-    kept = Kept(
-        torch.tensor([2, 1]), torch.tensor([3, 9, 5]), torch.tensor([0.5, 0.25, 0.9]), torch.tensor([0.25, 0.1])
-    )
+    p, tail = torch.tensor([0.5, 0.25, 0.9]), torch.tensor([0.25, 1.0, 0.1])
+    # Of the second position nothing is known.
+    kept = Kept(torch.tensor([2, 0, 1]), torch.tensor([3, 9, 5]), p, tail)
     layout = Likely(V, top_k=None, least=0.0)
-    again = layout.unpack(layout.pack(kept, numpy.array([2])), numpy.array([2]))
+    again = layout.unpack(layout.pack(kept, numpy.array([2, 1])), numpy.array([2, 1]))
     assert again.tokens.tolist() == [3, 9, 5]
+    assert again.counts.tolist() == [2, 0, 1]
     torch.testing.assert_close(again.probabilities, kept.probabilities, rtol=0, atol=4e-3)

@@ -217,8 +217,9 @@ class Likely:
         # An odd square root was rounded from either side; what it stands for is settled by all adding up to one.
         roots = levels * numpy.float32(self.step)
         p = (roots * roots).astype(numpy.float32)
-        total = numpy.add.reduceat(p, bit_coding.offsets(counts)[:-1]) if p.size else p
-        p *= numpy.repeat((1 - tail) / total, counts).astype(numpy.float32)
+        rows = numpy.repeat(numpy.arange(len(counts)), counts)
+        total = numpy.bincount(rows, p, len(counts)).clip(min=1e-30)
+        p *= ((1 - tail) / total).astype(numpy.float32)[rows]
         return Kept(torch.from_numpy(counts), torch.from_numpy(tokens), torch.from_numpy(p), torch.from_numpy(tail))
 
     @property
