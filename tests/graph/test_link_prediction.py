@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tutelage.api import Finished
+from tutelage.api import Finished, look_over
 from tutelage.models.weight_files import read_tensors
 from tutelage.recipe.errors import InputError, RecipeError
+from tutelage.recipe.loading import load_recipe
+from tutelage.recipe.starter import starter
 
 Make = Callable[..., dict[str, Any]]
 Go = Callable[[Mapping[str, Any]], Finished]
@@ -78,6 +81,13 @@ def test_equal_seeds_give_equal_models_and_others_do_not(recipe: Make, go: Go) -
     runs = [dict(read_tensors(go(recipe(PLAIN, seed=s)).folder / "model")[1]) for s in (0, 0, 1)]
     assert all(torch.equal(runs[0][n], runs[1][n]) for n in runs[0])
     assert not torch.equal(runs[0]["entities"], runs[2]["entities"])
+
+
+@pytest.mark.parametrize("name", ["link-prediction", "trans", "plm-kgc-inference", "temt"])
+def test_a_starter_recipe_can_be_run(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "starter.yaml"
+    path.write_text(starter(name))
+    look_over(load_recipe(path))
 
 
 def test_what_cannot_be_trained_is_refused(recipe: Make, go: Go) -> None:

@@ -227,6 +227,9 @@ class Method(nn.Module):
     learner: ClassVar[str] = "student"
     """The slot whose model is trained, saved and reported."""
 
+    starts: ClassVar[dict[str, str]] = {}
+    """What a starter recipe names in its slots, and as its ``measure``, where the usual ones would not fit."""
+
     measured: ClassVar[str] = "classes"
     """What is measured of its models: measures whose ``subject`` is another cannot be asked for."""
 

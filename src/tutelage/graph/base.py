@@ -49,6 +49,7 @@ class GraphEmbedding(Method):
     """
 
     slots: ClassVar[dict[str, str]] = {"model": "model", "data": "data"}
+    starts: ClassVar[dict[str, str]] = {"model": "transe", "data": "umls", "measure": "links"}
     learner: ClassVar[str] = "model"
     measured: ClassVar[str] = "links"
     quality: ClassVar[str] = "mrr"

@@ -49,6 +49,7 @@ class TEMT(Method):
     """
 
     slots: ClassVar[dict[str, str]] = {"model": "model", "data": "data"}
+    starts: ClassVar[dict[str, str]] = {"model": "temporal-scorer", "data": "eras"}
     learner: ClassVar[str] = "model"
     measured: ClassVar[str] = "intervals"
     quality: ClassVar[str] = "gaeiou"

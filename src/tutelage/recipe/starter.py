@@ -20,7 +20,8 @@ _PREFERRED = {
     "model": ("convnet", "mlp"),
     "measure": ("accuracy", "agreement", "calibration", "cost"),
 }
-_WIDTH = 120
+# A slot that may be left out is commented once more, by two signs.
+_WIDTH = 118
 # Arguments that make the teacher larger than the student, where a model takes them.
 _SMALLER = {"width": 4}
 _OWN_DATA = {
@@ -44,10 +45,14 @@ def starter(method: str) -> str:
     lines = _comment(f"{entry.name}: {entry.title}" + (f" ({entry.paper})" if entry.paper else ""))
     lines += _comment(f"Run it with: tutelage run {entry.name}.yaml")
     lines += ["", "method:", f"  name: {entry.name}", *_arguments(entry.params, 2)]
+    starts, learner = dict(entry.facts.get("starts", {})), str(entry.facts.get("learner", "student"))
     for slot, kind in entry.slots.items():
-        lines += ["", *_slot(known, slot, kind, bool(entry.facts.get("student_knows")))]
+        lines += ["", *_slot(known, slot, kind, bool(entry.facts.get("student_knows")), starts.get(slot), learner)]
     lines += ["", *_train(known)]
-    measures = [m for m in _PREFERRED["measure"] if known.find("measure", m)]
+    preferred = [starts["measure"], "cost"] if "measure" in starts else _PREFERRED["measure"]
+    if "measure" not in starts and entry.facts.get("measured", "classes") != "classes":
+        preferred = ["cost"]
+    measures = [m for m in preferred if known.find("measure", m)]
     if measures:
         every = ", ".join(known.names("measure"))
         lines += ["", *_comment(f"What to measure. There are: {every}."), f"measure: [{', '.join(measures)}]"]
@@ -117,18 +122,18 @@ def _example(param: Param) -> Any:
     return None
 
 
-def _slot(known: Registry, slot: str, kind: str, knows: bool) -> list[str]:
+def _slot(known: Registry, slot: str, kind: str, knows: bool, start: str | None, learner: str) -> list[str]:
     bare = kind.rstrip("?*")
-    entry = _pick(known, bare, slot)
+    entry = known.get(bare, start) if start is not None else _pick(known, bare, slot)
     needs = {p.name: _example(p) for p in entry.params if p.required}
     key = "model" if bare == "model" else "name"
     lines = [f"  {key}: {entry.name}"]
     if bare == "model":
-        if slot == "student":
+        if slot == learner and learner == "student":
             numbers = {p.name: p.default for p in entry.params if isinstance(p.default, int)}
             needs |= {k: max(1, numbers[k] // by) for k, by in _SMALLER.items() if k in numbers}
         lines += _arguments(entry.params, 2, needs)
-        if slot != "student" or knows:
+        if slot != learner or knows:
             lines += _comment(
                 "Trained on the spot, and kept for the next run. Your own: the path of a run or model folder.", 2
             )
