@@ -51,10 +51,12 @@ def study() -> dict[str, Any]:
         "what": "Do words tell when a fact held, of entities that nobody has seen?",
         "setup": (
             "Slices of YAGO15k (years, since and until, often only one of the two) and ICEWS14 (days of 2014, 3,000 "
-            "facts of one day each), divided anew so that each test has an entity that training lacks. Texts are names "
-            "alone, for the slices have no descriptions; the Wikidata slice has only identifiers and is left out. 20 "
-            "epochs of batch 256, Adam at 0.003 with cosine, 64 wrong times; the mass of an interval is the relation's "
-            "mean on validation. One seed; 95 % bootstrap intervals over tests."
+            "facts of one day each), divided anew so that each test has an entity that training lacks. Texts are "
+            "names alone, for the slices have no descriptions; the Wikidata slice has only identifiers and is left "
+            "out. 20 epochs of batch 256, Adam at 0.003 with cosine, 64 wrong times; the mass of an interval is the "
+            "relation's mean on validation. These are a few hundred steps, where the released code makes one for each"
+            " wrong time of each batch of a larger set, over 50 epochs. One seed; 95 % bootstrap intervals over "
+            "tests."
         ),
         "rows": rows,
         "note": verdict(rows),
