@@ -93,8 +93,8 @@ class Hidden:
         """The same with directions and a step that fit a model.
 
         Args:
-            head: The model's output matrix with ``[positions, width]`` hidden states of some of its texts, at least a
-                hundred, better as many as the width.
+            head: The model's output matrix with ``[positions, width]`` hidden states of some of its texts, better
+                several times as many as the width: what they say nothing about is kept as exactly, in more bytes.
 
         Raises:
             InputError: They are too few.
@@ -102,9 +102,11 @@ class Hidden:
         hidden = _finite(head.hidden)
         if len(hidden) < 16:
             raise InputError(f"a store of hidden states is fitted to at least 16 positions, not {len(hidden)}")
-        mean = hidden.double().mean(0)
-        factor = torch.linalg.cholesky(_curvature(head, hidden[:_FITTED]))
-        turned = torch.linalg.svd((hidden.double() - mean) @ factor, full_matrices=True).Vh
+        # Directions and step are of different texts: those that the directions were made of need fewer bits.
+        seen, hidden = hidden.split([len(hidden) - len(hidden) // 3, len(hidden) // 3])
+        mean = seen.double().mean(0)
+        factor = torch.linalg.cholesky(_curvature(head, seen[:_FITTED]))
+        turned = torch.linalg.svd((seen.double() - mean) @ factor, full_matrices=True).Vh
         basis = factor @ turned.T
         arrays: dict[str, Array] = {
             "basis": basis.float().numpy(),
@@ -131,14 +133,7 @@ class Hidden:
                 else found._bytes(hidden, sensitivity)
             )
             tried.append((cost, share, found))
-        found = min(tried, key=lambda one: one[:2])[2]
-        rank = int(found._rounded(hidden, sensitivity).numbers.any(0).nonzero().max()) + 1
-        cut = {
-            "basis": numpy.ascontiguousarray(found.arrays["basis"][:, :rank]),
-            "inverse": found.arrays["inverse"][:rank],
-            "orders": found.arrays["orders"][:rank],
-        }
-        return replace(found, arrays={**found.arrays, **cut})
+        return min(tried, key=lambda one: one[:2])[2]
 
     # ------------------------------------------------------------------ writing
 
