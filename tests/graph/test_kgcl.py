@@ -22,6 +22,8 @@ from tutelage.data.rdf.graph import Memory
 from tutelage.data.rdf.journal import Stamp
 from tutelage.data.rdf.terms import from_lines
 from tutelage.recipe.errors import InputError, RecipeError
+from tutelage.recipe.loading import load_recipe
+from tutelage.recipe.starter import starter
 
 Go = Callable[[Mapping[str, Any]], Finished]
 EX = "http://example.org/"
@@ -111,6 +113,12 @@ def test_samples_say_which_version_states_them(tmp_path: Path) -> None:
     assert batch.inputs.sum(0).tolist() == [2.0, 4.0]
     assert torch.equal(batch.labels, torch.ones(4, dtype=torch.long))
     assert len(splits.train) == 2
+
+
+def test_the_starter_recipe_runs(go: Go, tmp_path: Path) -> None:
+    (tmp_path / "kgcl.yaml").write_text(starter("kgcl"))
+    report = go(load_recipe(tmp_path / "kgcl.yaml", ["data.changes=10", "measure=[]"])).report  # type: ignore[arg-type]
+    assert report["arrived"]["after"]["value"] == 1.0
 
 
 def test_bad_input(go: Go, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class KGCL(Method):
     """
 
     slots: ClassVar[dict[str, str]] = {"data": "data"}
+    starts: ClassVar[dict[str, str]] = {"data": "graph-versions"}
     learner: ClassVar[str] = "graph"
     measured: ClassVar[str] = "facts"
     quality: ClassVar[str] = "accuracy"
