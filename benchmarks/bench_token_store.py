@@ -133,6 +133,10 @@ def main() -> int:
             print(f"{text} {name}: {found['bytes']:.1f} B, KL {found['kl']:.2e}, {found['speed']:,.0f}/s", flush=True)
         about = f"SmolLM2-135M-Instruct, {text} text of its own, {len(other.hidden)} positions: "
         near = {name: one["bytes"] for name, one in rows.items() if one["kl"] <= 1.5 * KL}
+        if not near:
+            print(f"token-store-{text}: no store comes to a divergence of about {KL:g}", file=sys.stderr)
+            within = False
+            continue
         least = min(near, key=near.__getitem__)
         said = about + f"smallest store with a divergence of about {KL:g} nats ({least})"
         # Draws have no divergence of their own: it is infinite, and their gradient is right in the mean.
@@ -140,11 +144,15 @@ def main() -> int:
         name = f"token-store-{text}-size"
         within &= measuring.bounded(name, [near[least]], SIZE, unit="bytes", about=said, stores=stores)
         fits = {name: one["kl"] for name, one in rows.items() if one["bytes"] <= SIZE and name[:5] != "drawn"}
-        best = min(fits, key=fits.__getitem__)
-        said = about + f"least divergence, in nats, within {SIZE} bytes ({best})"
-        print(f"token-store-{text}: {said}: {fits[best]:.3g}")
-        measuring.keep(f"token-store-{text}-kl", value=fits[best], limit=KL, unit="nats", ours=[fits[best]], about=said)
-        within &= fits[best] <= KL
+        if fits:
+            best = min(fits, key=fits.__getitem__)
+            said = about + f"least divergence, in nats, within {SIZE} bytes ({best})"
+            print(f"token-store-{text}: {said}: {fits[best]:.3g}")
+            measuring.keep(
+                f"token-store-{text}-kl", value=fits[best], limit=KL, unit="nats", ours=[fits[best]], about=said
+            )
+            within &= fits[best] <= KL
+        within &= bool(fits)
         for name in ("drawn-50", "likely-0.001", least):
             value = 1e6 / rows[name]["speed"]
             said = f"reading a position of the store {name}, {text} text; 10 µs are {SPEED:,} in a second"
