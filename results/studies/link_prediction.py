@@ -81,8 +81,10 @@ def study() -> dict[str, Any]:
             " over test triples."
         ),
         "rows": rows,
-        "note": f"What was run took {60 * minutes:.0f} seconds of CPU together. What is missing to the published numbers is "
-        "budget: these are not results to quote for the models.",
+        "note": (
+            f"What was run took {60 * minutes:.0f} seconds of CPU together. What is missing to the published numbers is "
+            "budget: these are not results to quote for the models."
+        ),
     }
 
 
