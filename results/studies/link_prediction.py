@@ -82,8 +82,8 @@ def study() -> dict[str, Any]:
         ),
         "rows": rows,
         "note": (
-            f"What was run took {60 * minutes:.0f} seconds of CPU together. What is missing to the published numbers is "
-            "budget: these are not results to quote for the models."
+            f"What was run took {60 * minutes:.0f} seconds of CPU together. What is missing to the published numbers "
+            "is budget: these are not results to quote for the models."
         ),
     }
 
