@@ -168,3 +168,18 @@ def test_no_run_leaves_a_pickle(tmp_path: Path) -> None:
         assert not start.startswith(b"PK\x03\x04"), path
         assert not (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"), path
         assert path.suffix not in (".pt", ".pth", ".pkl", ".bin"), path
+
+
+def test_what_a_checkpoint_copied_is_gone_at_once(tmp_path: Path) -> None:
+    """A model of gigabytes is copied for every checkpoint; nobody may have to look for garbage to be rid of it."""
+    import gc
+
+    state = {"models": {"student": {"weight": torch.ones(321)}}, "list": [torch.ones(321)]}
+    gc.collect()
+    gc.disable()
+    try:
+        checkpoint.save(tmp_path, 1, state, keep=1)
+        left = [o for o in gc.get_objects() if isinstance(o, dict) and any(k == "t0" for k in o)]
+    finally:
+        gc.enable()
+    assert not left

@@ -24,26 +24,29 @@ def pack(state: Any) -> tuple[Any, dict[str, Tensor]]:
         TypeError: A value of another type, named with its place.
     """
     tensors: dict[str, Tensor] = {}
+    return _split(state, "", tensors), tensors
 
-    def walk(value: Any, place: str) -> Any:
-        if isinstance(value, Tensor):
-            key = f"t{len(tensors)}"
-            # A copy: two entries that share memory cannot be stored as they are.
-            tensors[key] = value.detach().to("cpu", copy=True).contiguous()
-            return {_TENSOR: key}
-        if value is None or isinstance(value, bool | int | float | str):
-            return value
-        if isinstance(value, np.generic):
-            return value.item()
-        if isinstance(value, Mapping):
-            return {_DICT: [[walk(k, place), walk(v, f"{place}.{k}")] for k, v in value.items()]}
-        if isinstance(value, tuple):
-            return {_TUPLE: [walk(v, f"{place}.{i}") for i, v in enumerate(value)]}
-        if isinstance(value, list):
-            return [walk(v, f"{place}.{i}") for i, v in enumerate(value)]
-        raise TypeError(f"state{place} is a {type(value).__name__}, which a checkpoint cannot hold")
 
-    return walk(state, ""), tensors
+# Not a function inside `pack`: one that calls itself is a cycle, which would keep copies of all tensors until somebody
+# looks for garbage.
+def _split(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        key = f"t{len(tensors)}"
+        # A copy: two entries that share memory cannot be stored as they are.
+        tensors[key] = value.detach().to("cpu", copy=True).contiguous()
+        return {_TENSOR: key}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        pairs = value.items()
+        return {_DICT: [[_split(k, place, tensors), _split(v, f"{place}.{k}", tensors)] for k, v in pairs]}
+    if isinstance(value, tuple):
+        return {_TUPLE: [_split(v, f"{place}.{i}", tensors) for i, v in enumerate(value)]}
+    if isinstance(value, list):
+        return [_split(v, f"{place}.{i}", tensors) for i, v in enumerate(value)]
+    raise TypeError(f"state{place} is a {type(value).__name__}, which a checkpoint cannot hold")
 
 
 def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
