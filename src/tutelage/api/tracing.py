@@ -282,14 +282,18 @@ def _write(out: Path, names: tuple[str, ...], rows: list[dict[str, Any]]) -> Non
         content: Mapping[str, Any] = {"concepts": list(names), "edges": rows}
         out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     elif out.suffix == ".graphml":
-        import networkx as nx  # type: ignore[import-untyped]
+        from xml.etree import ElementTree as Xml
 
-        graph = nx.DiGraph()
-        graph.add_nodes_from(names)
-        graph.add_weighted_edges_from(
-            ((row["prerequisite"], row["of"], row["probability"]) for row in rows), weight="probability"
-        )
-        nx.write_graphml(graph, out)
+        root = Xml.Element("graphml", {"xmlns": "http://graphml.graphdrawing.org/xmlns"})
+        kind = {"id": "probability", "for": "edge", "attr.name": "probability", "attr.type": "double"}
+        Xml.SubElement(root, "key", kind)
+        graph = Xml.SubElement(root, "graph", {"edgedefault": "directed"})
+        for name in names:
+            Xml.SubElement(graph, "node", {"id": name})
+        for row in rows:
+            edge = Xml.SubElement(graph, "edge", {"source": row["prerequisite"], "target": row["of"]})
+            Xml.SubElement(edge, "data", {"key": "probability"}).text = repr(row["probability"])
+        Xml.ElementTree(root).write(out, encoding="utf-8", xml_declaration=True)
     elif out.suffix in (".svg", ".png", ".pdf"):
         from tutelage.report.mastery import draw_prerequisites
 
