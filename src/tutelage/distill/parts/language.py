@@ -14,8 +14,8 @@ from tutelage.data.tokens import TokenBatch
 from tutelage.distill.base import Distillation, mistake
 from tutelage.engine.method import Method, Result, Room, Step, Turn
 from tutelage.engine.terms import Losses
-from tutelage.losses import cross_entropy
 from tutelage.losses.positions import scored as places_of
+from tutelage.losses.projected import Head, projected_loss
 from tutelage.losses.tokens import Divergence, DivergenceName
 from tutelage.measure.scored import Scored
 from tutelage.models.causal_lm import CausalLM
@@ -31,17 +31,18 @@ if TYPE_CHECKING:
 _TEXTS = 16
 
 
-def said(outputs: Outputs, batch: Batch) -> tuple[Tensor, Tensor]:
-    """``[valid, vocabulary]`` logits of the positions that count, and the ``[valid]`` tokens that they are about."""
-    assert isinstance(outputs, TokenOutputs)
+def heads(batch: Batch, *outputs: Outputs) -> tuple[list[Head], Tensor]:
+    """Of each model the states at positions that count, and its output matrix; and the ``[valid]`` tokens scored there.
+
+    Nobody makes logits of them: the losses take them in pieces.
+    """
     assert isinstance(batch, TokenBatch)
     places, tokens = places_of(batch.inputs, batch.mask)
-    return outputs.at(places), tokens
-
-
-def mean(values: Tensor) -> Tensor:
-    """The mean; of nothing, a zero that still has a graph."""
-    return values.sum() / max(len(values), 1)
+    found = []
+    for one in outputs:
+        assert isinstance(one, TokenOutputs)
+        found.append(Head(one.hidden.flatten(0, 1)[places], one.weight, one.bias))
+    return found, tokens
 
 
 class TextTraining(Method):
@@ -61,8 +62,8 @@ class TextTraining(Method):
 
     def task(self, step: Step) -> Losses:
         """Mean over the tokens that are to be learnt."""
-        logits, tokens = said(step.forward(self.participant), step.batch)
-        return Losses(task=mean(cross_entropy(logits, tokens))).over(len(tokens))
+        (own,), tokens = heads(step.batch, step.forward(self.participant))
+        return Losses(task=projected_loss(own, labels=tokens).loss).over(len(tokens))
 
     def validate(self, model: nn.Module, examples: Examples, device: torch.device) -> Mapping[str, float]:
         """Mean cross-entropy of a token, and the share of tokens that are likeliest."""
@@ -146,14 +147,13 @@ class LanguageDistillation(Distillation):
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Losses:
         """The divergence at every token that counts, and the cross-entropy where it has weight."""
-        ours, tokens = said(student, batch)
-        theirs, _ = said(teacher, batch)
-        transfer = self.apart(ours, theirs, tokens)
-        terms = Losses(transfer=mean(transfer)).weighted(transfer=1 - self.task_weight)
+        (ours, theirs), tokens = heads(batch, student, teacher)
+        transfer = projected_loss(ours, theirs, divergence=self.divergence, vocabulary=self.vocabulary)
+        terms = Losses(transfer=transfer.loss).weighted(transfer=1 - self.task_weight)
         # What the student wrote itself is no answer to learn.
         if self.task_weight > 0 and self._given:
-            task = Losses(task=mean(cross_entropy(ours[:, : self.vocabulary], tokens)))
-            terms = task.weighted(task=self.task_weight) | terms
+            task = projected_loss(ours, labels=tokens, vocabulary=self.vocabulary)
+            terms = Losses(task=task.loss).weighted(task=self.task_weight) | terms
         return terms.over(len(tokens))
 
     def compare(self, step: Step) -> Losses:
@@ -166,10 +166,6 @@ class LanguageDistillation(Distillation):
             teacher = seen.forward("teacher")
             losses: Losses = self(seen.forward("student"), teacher, seen.batch)
             return losses
-
-    def apart(self, ours: Tensor, theirs: Tensor, tokens: Tensor) -> Tensor:
-        """``[valid]`` divergences of logits; methods with another target override this."""
-        return self.divergence(ours, theirs, vocabulary=self.vocabulary)
 
     def validate(self, model: nn.Module, examples: Examples, device: torch.device) -> Mapping[str, float]:
         """Mean cross-entropy of a token, and the share of tokens that are likeliest."""
