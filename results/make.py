@@ -27,7 +27,7 @@ _FIRST = frozenset(
 )
 
 
-_LANGUAGE = frozenset(("gkd", "lm-quickstart"))
+_LANGUAGE = frozenset(("gkd", "distillm", "llm-neo", "lm-quickstart"))
 """Recipes and methods of language models."""
 
 

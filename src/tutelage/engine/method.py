@@ -332,3 +332,6 @@ class Method(nn.Module):
 
     def epoch_ended(self, epoch: int) -> None:
         """After an epoch's last step."""
+
+    def validated(self, scores: Mapping[str, float]) -> None:
+        """After the look at the validation split that ends an epoch; not called where there is none."""

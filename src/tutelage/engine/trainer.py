@@ -347,6 +347,8 @@ class Trainer:
 
     def _validate(self) -> None:
         scores = scores_of(self) if self.validation is not None else {}
+        if scores:
+            self.method.validated(scores)
         record: dict[str, Any] = {
             "stage": self.stage.name,
             "epoch": self.epoch,
