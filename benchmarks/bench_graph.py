@@ -31,29 +31,6 @@ EPOCH = {"umls": 0.25, "wn18rr": 0.5, "synthetic": 0.5}
 RANKING, MEMORY = 0.2, 0.25
 
 
-def environment() -> Path:
-    """The interpreter of PyKEEN's environment, which is made where it is missing."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage-benchmarks"
-    home = cache / f"pykeen-{VERSION}"
-    python = home / "bin" / "python"
-    if not (home / ".complete").exists():
-        print(f"making an environment for PyKEEN in {home}; this happens once", file=sys.stderr)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(python),
-            "--disable-pip-version-check",
-            "install",
-            "--quiet",
-        ]
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-        subprocess.run([*pip, "--requirement", str(HERE / "environments" / "pykeen.txt")], check=True)
-        (home / ".complete").touch()
-    return python
-
-
 def write(path: Path, triples: np.ndarray, names: Callable[[int, int], str]) -> None:
     lines = ("\t".join(names(column, int(value)) for column, value in enumerate(row)) for row in triples)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -120,7 +97,7 @@ def main() -> int:
     parser.add_argument("--graphs", nargs="*", default=list(GRAPHS))
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     options = parser.parse_args()
-    python, within = environment(), True
+    python, within = measuring.environment("pykeen", VERSION, wanted="pykeen.txt"), True
     for graph in options.graphs:
         prepare, batch, epochs = GRAPHS[graph]
         if graph == "wn18rr" and not SHARED.is_dir():

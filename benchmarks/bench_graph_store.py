@@ -57,29 +57,6 @@ remove GO:0005634 from subset GO:goslim_generic
 """One of each form that both parsers know."""
 
 
-def environment() -> Path:
-    """The interpreter of kgcl-schema's environment, which is made where it is missing."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage-benchmarks"
-    home = cache / f"kgcl-schema-{VERSION}"
-    python = home / "bin" / "python"
-    if not (home / ".complete").exists():
-        print(f"making an environment for kgcl-schema in {home}; this happens once", file=sys.stderr)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(python),
-            "--disable-pip-version-check",
-            "install",
-            "--quiet",
-        ]
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-        subprocess.run([*pip, "--requirement", str(HERE / "environments" / "kgcl.txt")], check=True)
-        (home / ".complete").touch()
-    return python
-
-
 def side(python: str | Path, which: str, commands: Path, seconds: float) -> float:
     """CPU seconds that a command costs a parser."""
     done = subprocess.run(
@@ -96,7 +73,7 @@ def side(python: str | Path, which: str, commands: Path, seconds: float) -> floa
 
 def parsing(repeats: int) -> bool:
     """Ours against kgcl-schema's."""
-    python = environment()
+    python = measuring.environment("kgcl-schema", VERSION, wanted="kgcl.txt")
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "commands.kgcl"
         path.write_text(COMMANDS, encoding="utf-8")

@@ -33,29 +33,6 @@ SMALL = {"tiny": (16, 500), "small": (128, 2_000)}
 LIMIT, EXTRA, LIMIT_SMALL = 0.6, 320, 1.0
 
 
-def environment() -> Path:
-    """The interpreter of the peers' environment, which is made where it is missing."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage-benchmarks"
-    home = cache / f"token-losses-{VERSION}"
-    python = home / "bin" / "python"
-    if not (home / ".complete").exists():
-        print(f"making an environment for TRL and Liger in {home}; this happens once", file=sys.stderr)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(python),
-            "--disable-pip-version-check",
-            "install",
-            "--quiet",
-        ]
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-        subprocess.run([*pip, "--requirement", str(HERE / "environments" / "token-losses.txt")], check=True)
-        (home / ".complete").touch()
-    return python
-
-
 def side(python: str | Path, name: str, tokens: int, vocabulary: int, times: int) -> dict[str, Any]:
     """What one side took in a process of its own."""
     command = [str(python), str(HERE / "sides" / "token_losses.py"), name]
@@ -101,7 +78,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--sizes", nargs="+", choices=[*SIZES, *SMALL], default=[*SIZES, *SMALL])
     options = parser.parse_args()
-    python = environment()
+    python = measuring.environment("token-losses", VERSION, wanted="token-losses.txt")
     within = []
     for name, (tokens, vocabulary) in SIZES.items():
         if name not in options.sizes:

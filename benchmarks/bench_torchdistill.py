@@ -28,31 +28,6 @@ HERE = Path(__file__).resolve().parent
 VERSION = "1.1.5"
 
 
-def environment() -> Path:
-    """The interpreter of torchdistill's environment, which is made where it is missing."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage-benchmarks"
-    home = cache / f"torchdistill-{VERSION}"
-    python = home / "bin" / "python"
-    if not (home / ".complete").exists():
-        print(f"making an environment for torchdistill in {home}; this happens once", file=sys.stderr)
-        wanted = HERE / "environments"
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(python),
-            "--disable-pip-version-check",
-            "install",
-            "--quiet",
-        ]
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-        subprocess.run([*pip, "--requirement", str(wanted / "torchdistill-base.txt")], check=True)
-        subprocess.run([*pip, "--no-deps", "--requirement", str(wanted / "torchdistill.txt")], check=True)
-        (home / ".complete").touch()
-    return python
-
-
 def archive(path: Path) -> Path:
     """The digits' training part as arrays that both sides read."""
     recipe = load_recipe(measuring.ROOT / "recipes" / "quickstart.yaml")
@@ -83,7 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
-    python = environment()
+    python = measuring.environment("torchdistill", VERSION, wanted="torchdistill-base.txt", bare="torchdistill.txt")
     within = []
     with tempfile.TemporaryDirectory() as folder:
         data = archive(Path(folder) / "digits.npz")

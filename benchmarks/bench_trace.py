@@ -36,27 +36,9 @@ SHARED = measuring.ROOT.parent / "shared" / "data" / "tracing" / "assist2009_upd
 WINDOWS, STEPS = 1280, 200
 
 
-def environment(name: str) -> Path:
-    """The interpreter of a peer's environment, which is made where it is missing."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage-benchmarks"
-    home = cache / {"pybkt": "pybkt-1.4.3", "pykt": "pykt"}[name]
-    python = home / "bin" / "python"
-    if not (home / ".complete").exists():
-        print(f"making an environment for {name} in {home}; this happens once", file=sys.stderr)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(python),
-            "--disable-pip-version-check",
-            "install",
-            "--quiet",
-        ]
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-        subprocess.run([*pip, "--requirement", str(HERE / "environments" / f"{name}.txt")], check=True)
-        (home / ".complete").touch()
-    return python
+def peer(name: str, version: str) -> Path:
+    """The interpreter of a peer's environment."""
+    return measuring.environment(name, version, wanted=f"{name}.txt")
 
 
 def side(python: str | Path, script: str, *words: str) -> dict[str, Any]:
@@ -81,7 +63,9 @@ def mastery(folder: Path, repeats: int) -> bool:
     peer: dict[str, Any] = {}
 
     def theirs() -> float:
-        found = side(environment("pybkt"), "pybkt_fit.py", str(path), json.dumps(START))
+        found = side(
+            measuring.environment("pybkt", "1.4.3", wanted="pybkt.txt"), "pybkt_fit.py", str(path), json.dumps(START)
+        )
         peer.update(found)
         return float(found["cpu"])
 
@@ -120,7 +104,9 @@ def training(folder: Path, repeats: int) -> bool:
         found = measuring.alternate(
             {
                 "ours": lambda name=name: side(sys.executable, "tutelage_trace.py", str(path), name)["cpu"],
-                "peer": lambda name=name: side(environment("pykt"), "pykt_train.py", str(path), name)["cpu"],
+                "peer": lambda name=name: side(
+                    measuring.environment("pykt", "0.0.38", wanted="pykt.txt"), "pykt_train.py", str(path), name
+                )["cpu"],
             },
             repeats,
         )

@@ -57,6 +57,39 @@ def process(command: Sequence[str | Path], environment: Mapping[str, str] | None
     return cost
 
 
+def environment(name: str, version: str, *, wanted: str, bare: str | None = None) -> Path:
+    """The interpreter of a peer's environment, which is made in the user's cache folder where it is missing.
+
+    Args:
+        name: The peer.
+        version: Of what is in it: another version is another environment.
+        wanted: File below ``environments`` with its packages.
+        bare: Likewise, of packages that are installed without what they ask for.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage-benchmarks"
+    home = cache / f"{name}-{version}"
+    python = home / "bin" / "python"
+    if not (home / ".complete").exists():
+        print(f"making an environment for {name} in {home}; this happens once", file=sys.stderr)
+        folder = Path(__file__).resolve().parent / "environments"
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(python),
+            "--disable-pip-version-check",
+            "install",
+            "--quiet",
+        ]
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+        subprocess.run([*pip, "--requirement", str(folder / wanted)], check=True)
+        if bare is not None:
+            subprocess.run([*pip, "--no-deps", "--requirement", str(folder / bare)], check=True)
+        (home / ".complete").touch()
+    return python
+
+
 def compared(
     name: str, ours: Sequence[float], peer: Sequence[float], limit: float, *, unit: str = "s", **more: Any
 ) -> bool:
