@@ -116,7 +116,7 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--profile", action="store_true", help="print where the engine's time goes instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -140,8 +140,11 @@ def main() -> int:
             return measure
 
         found = measuring.alternate({"ours": timed("ours", ours), "peer": timed("peer", peer)}, options.repeats)
-    about = "transfer stage of recipes/quickstart.yaml; peer: a hand-written PyTorch loop, equal weights to the bit"
-    within = measuring.compared("engine", found["ours"], found["peer"], LIMIT, about=about, cpu=cpu)
+    about = (
+        "transfer stage of recipes/quickstart.yaml, least processor time of each side; peer: a hand-written PyTorch "
+        "loop, equal weights to the bit"
+    )
+    within = measuring.compared("engine", cpu["ours"], cpu["peer"], LIMIT, about=about, least=True, wall=found)
     return 0 if within else 1
 
 
