@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.isolation import cache  # noqa: F401 - fixtures
 from torch import Tensor
 
 from tutelage.api import Finished, run
 from tutelage.models.weight_files import read_tensors
-
-
-@pytest.fixture(autouse=True, scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    before = os.environ.get("TUTELAGE_CACHE")
-    path = tmp_path_factory.mktemp("cache")
-    os.environ["TUTELAGE_CACHE"] = str(path)
-    yield path
-    if before is None:
-        del os.environ["TUTELAGE_CACHE"]
-    else:
-        os.environ["TUTELAGE_CACHE"] = before
 
 
 @pytest.fixture

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from tests.isolation import cache, one_thread  # noqa: F401 - fixtures
 
 from tutelage.api import Finished, run
-
-
-@pytest.fixture(autouse=True, scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    before = os.environ.get("TUTELAGE_CACHE")
-    path = tmp_path_factory.mktemp("cache")
-    os.environ["TUTELAGE_CACHE"] = str(path)
-    yield path
-    if before is None:
-        del os.environ["TUTELAGE_CACHE"]
-    else:
-        os.environ["TUTELAGE_CACHE"] = before
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ import hmac
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.api.listening import check_host, listen
 from tutelage.recipe.errors import InputError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def application(model: str | Path, token: str | None = None) -> FastAPI:
@@ -98,17 +97,6 @@ def serve(model: str | Path, *, host: str = "127.0.0.1", port: int = 8000, token
     Raises:
         InputError: There is no model, others could ask without a token, the port is taken, or a package is missing.
     """
-    if host not in LOOPBACK and not token:
-        raise InputError(f"serve: others can ask at {host}; give a token in the environment variable TUTELAGE_TOKEN")
+    check_host(host, token)
     app = application(model, token)
-    import socket
-
-    import uvicorn
-
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise InputError(f"serve: cannot listen at {host}:{port}: {error.strerror}; choose another port") from error
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    listen(app, host, port)

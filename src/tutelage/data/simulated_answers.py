@@ -60,7 +60,7 @@ class Simulated:
 
     def simulate(self, rng: np.random.Generator) -> tuple[AnswerLog, Truth]:
         """Answers, and what is true of those who gave them."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} simulates nothing")
 
     def drawn(self, seed: int = 0) -> tuple[AnswerLog, Truth]:
         """`simulate` from the seed."""

@@ -67,6 +67,14 @@ class Read:
     teacher: CausalLM | None
     examples: Examples
 
+    def prompts(self, most: int) -> list[Tensor]:
+        """Token ids of the first prompts of the split; none where its texts have no prompts."""
+        texts = self.examples
+        if not isinstance(texts, Texts):
+            return []
+        asked = [at for at in range(len(texts)) if int(texts.starts[at]) > 0][:most]
+        return [texts.text(at)[: int(texts.starts[at])] for at in asked]
+
     def by_text(self, values: Tensor) -> Tensor:
         """``[texts]``: mean over each text's tokens."""
         total = torch.zeros(len(self.ids), dtype=torch.float64).index_add(0, self.texts, values.double())
@@ -226,11 +234,8 @@ class RougeL(TextMeasure):
         Raises:
             InputError: The package rouge-score is missing.
         """
-        examples = found.examples
-        if found.teacher is None or not isinstance(examples, Texts):
-            return {}
-        asked = [at for at in range(len(examples)) if int(examples.starts[at]) > 0][: self.prompts]
-        if not asked:
+        prompts = found.prompts(self.prompts)
+        if found.teacher is None or not prompts:
             return {}
         try:
             from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
@@ -238,7 +243,6 @@ class RougeL(TextMeasure):
             from tutelage.recipe.errors import InputError
 
             raise InputError("rouge-l needs a further package: pip install rouge-score") from error
-        prompts = [examples.text(at)[: int(examples.starts[at])] for at in asked]
         mine, theirs = (
             [decoded(one.tokenizer, a) for a in write(one, prompts, most=self.tokens, temperature=0)]
             for one in (found.model, found.teacher)
@@ -264,13 +268,9 @@ class OnPolicyDivergence(TextMeasure):
 
     def of(self, found: Read) -> dict[str, Number]:
         """``own_kl`` (teacher to model) and ``own_reverse_kl`` (model to teacher), means over the answers."""
-        examples = found.examples
-        if found.teacher is None or not isinstance(examples, Texts):
+        prompts = found.prompts(self.prompts)
+        if found.teacher is None or not prompts:
             return {}
-        asked = [at for at in range(len(examples)) if int(examples.starts[at]) > 0][: self.prompts]
-        if not asked:
-            return {}
-        prompts = [examples.text(at)[: int(examples.starts[at])] for at in asked]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             answers = write(found.model, prompts, most=self.tokens)
